@@ -1,0 +1,11 @@
+//! What was measured, and how it is written down.
+//!
+//! Owns the profile model ([`Profile`]: interned frames, weighted stacks, processes, counters) and
+//! one exporter a file format. It never looks at a process, a kernel or a file system: exporters
+//! write to any [`std::io::Write`].
+
+mod model;
+
+pub use model::{
+    Counter, Frame, FrameId, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
+};
