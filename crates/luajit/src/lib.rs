@@ -1,1 +1,20 @@
-//! luajit
+//! All that upprof knows of LuaJIT's memory.
+//!
+//! Owns: the offsets of every era (`layouts.yaml`), the detection of mode and layout checked against
+//! live memory ([`attach`]), prototypes and their lines, traces, the names of builtins, and the
+//! parsing of Lua source for the name at a definition site. It reads through
+//! [`upprof_memory::Memory`] only, opens no file and never writes. What cannot be verified is
+//! refused with the check that failed.
+
+mod builtins;
+mod detect;
+mod layout;
+mod proto;
+pub mod source;
+mod trace;
+
+pub use builtins::{Builtins, builtins};
+pub use detect::{CodeMap, Refusal, Vm, attach};
+pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, eras};
+pub use proto::{Proto, ProtoError};
+pub use trace::Trace;

@@ -1,0 +1,53 @@
+//! Traces: where compiled code came from.
+
+use crate::Vm;
+use crate::detect::reference;
+use crate::layout::gct;
+use upprof_memory::Memory;
+
+/// A compiled trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// Its number.
+    pub number: u32,
+    /// The prototype it starts in.
+    pub start_proto: u64,
+    /// Index of the bytecode instruction it starts at.
+    pub start_pos: u32,
+    /// Root trace's number; 0 for a root.
+    pub root: u32,
+    /// Machine code: address and bytes.
+    pub mcode: (u64, u32),
+}
+
+impl Trace {
+    /// Reads trace `number` of this VM. `None` when there is no such trace now, or its header does
+    /// not check out.
+    #[must_use]
+    pub fn read(mem: &dyn Memory, vm: &Vm, number: u32) -> Option<Self> {
+        let f = vm.fixed;
+        let at = vm.traces?;
+        let size = mem.u32(at + u64::from(f.ref_size) + 4).ok()?;
+        if number == 0 || number >= size {
+            return None;
+        }
+        let array = reference(mem, f, at).ok()?;
+        let trace = reference(mem, f, array + u64::from(number) * u64::from(f.ref_size)).ok()?;
+        if trace == 0
+            || mem.u8(trace + f.gct).ok()? != gct::TRACE
+            || u32::from(mem.u16(trace + f.tr_traceno).ok()?) != number
+        {
+            return None;
+        }
+        let start_proto = reference(mem, f, trace + f.tr_startpt).ok()?;
+        let start_pc = reference(mem, f, trace + f.tr_startpc).ok()?;
+        let bytes = start_pc.checked_sub(start_proto + f.pt_size)?;
+        Some(Self {
+            number,
+            start_proto,
+            start_pos: u32::try_from(bytes / 4).ok()?,
+            root: mem.u16(trace + f.tr_root).ok()?.into(),
+            mcode: (reference(mem, f, trace + f.tr_mcode).ok()?, mem.u32(trace + f.tr_szmcode).ok()?),
+        })
+    }
+}

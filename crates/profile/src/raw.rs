@@ -1,0 +1,243 @@
+//! Samples as the kernel reports them: addresses, not names. What the probes produce and the stacks
+//! room turns into a [`crate::Profile`].
+
+use crate::VmState;
+
+/// One frame, 16 bytes, as in `struct frame` of `probes/bpf/abi.h`; [`PackedFrame::unpack`] says what
+/// it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PackedFrame {
+    /// Address (48 bits), kind << 56, fast function id << 48.
+    pub word: u64,
+    /// Depends on the kind.
+    pub pc: u32,
+    /// Depends on the kind.
+    pub check: u32,
+}
+
+/// A frame, unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RawFrame {
+    /// Native code at this address.
+    Native {
+        /// Address in the process.
+        addr: u64,
+        /// Whether `addr` is the interrupted instruction; else it is a return address, and the call
+        /// is the instruction before it.
+        leaf: bool,
+    },
+    /// A Lua function.
+    Lua {
+        /// Its `GCproto`.
+        proto: u64,
+        /// Index of the *next* bytecode instruction (so the current one is `pc - 1`).
+        pc: Option<u32>,
+        /// `firstline ^ sizebc << 16` when it was sampled.
+        check: u32,
+    },
+    /// A C function or fast function called from Lua.
+    LuaC {
+        /// `lua_CFunction`, or the common stub of fast functions.
+        function: u64,
+        /// Fast function id: 1 is "a C function", above it a builtin.
+        ffid: u8,
+    },
+    /// Machine code of a trace.
+    Trace {
+        /// Address in the machine code, where known.
+        ip: Option<u64>,
+        /// Trace number, where known.
+        number: Option<u32>,
+    },
+    /// Something said in place of a function.
+    Mark(Mark),
+    /// A frame kind this version does not know.
+    Unknown(PackedFrame),
+}
+
+/// `enum mark` of `probes/bpf/abi.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// C frames are missing above the Lua frame below.
+    NativeLost,
+    /// Lua frames are missing.
+    LuaLost,
+    /// Deeper than the limits.
+    Truncated,
+    /// Garbage collector.
+    Gc,
+    /// Leaving a trace.
+    Exit,
+    /// Trace recorder.
+    Record,
+    /// Trace optimiser.
+    Optimize,
+    /// Trace assembler.
+    Assemble,
+    /// The Lua function below could not be proven to be the leaf.
+    LeafUnsure,
+}
+
+impl Mark {
+    const ALL: [Self; 9] = [
+        Self::NativeLost,
+        Self::LuaLost,
+        Self::Truncated,
+        Self::Gc,
+        Self::Exit,
+        Self::Record,
+        Self::Optimize,
+        Self::Assemble,
+        Self::LeafUnsure,
+    ];
+
+    fn from_abi(n: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(n).ok()?.checked_sub(1)?).copied()
+    }
+
+    /// The marker's text, without brackets.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NativeLost => "native lost",
+            Self::LuaLost => "Lua lost",
+            Self::Truncated => "truncated",
+            Self::Gc => "GC",
+            Self::Exit => "trace exit",
+            Self::Record => "JIT recorder",
+            Self::Optimize => "JIT optimiser",
+            Self::Assemble => "JIT assembler",
+            Self::LeafUnsure => "leaf function unsure",
+        }
+    }
+}
+
+impl PackedFrame {
+    const ADDRESS: u64 = (1 << 48) - 1;
+
+    /// What the 16 bytes say.
+    #[must_use]
+    pub fn unpack(self) -> RawFrame {
+        let addr = self.word & Self::ADDRESS;
+        let known = |v: u32| (v != u32::MAX).then_some(v);
+        match self.word >> 56 {
+            1 => RawFrame::Native { addr, leaf: true },
+            2 => RawFrame::Native { addr, leaf: false },
+            3 => RawFrame::Lua { proto: addr, pc: known(self.pc), check: self.check },
+            4 => RawFrame::LuaC { function: addr, ffid: (self.word >> 48 & 0xff) as u8 },
+            5 => RawFrame::Trace { ip: (addr != 0).then_some(addr), number: known(self.pc) },
+            6 => Mark::from_abi(addr).map_or(RawFrame::Unknown(self), RawFrame::Mark),
+            _ => RawFrame::Unknown(self),
+        }
+    }
+}
+
+/// How the walk of a stack ended: `enum outcome` of `probes/bpf/abi.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Reached the process's entry.
+    Complete,
+    /// An address in no known file.
+    NoMapping,
+    /// No unwind rule for an address.
+    NoRow,
+    /// Stack memory not present.
+    ReadFailed,
+    /// A rule led nowhere.
+    NoProgress,
+    /// Deeper than the limits.
+    Truncated,
+    /// The process was not described yet.
+    NotReady,
+    /// User registers not available.
+    NoRegisters,
+    /// A number this version does not know.
+    Unknown,
+}
+
+impl Outcome {
+    /// From `enum outcome`.
+    #[must_use]
+    pub fn from_abi(n: u8) -> Self {
+        match n {
+            0 => Self::Complete,
+            1 => Self::NoMapping,
+            2 => Self::NoRow,
+            3 => Self::ReadFailed,
+            4 => Self::NoProgress,
+            5 => Self::Truncated,
+            6 => Self::NotReady,
+            7 => Self::NoRegisters,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// From `enum vm_state` of `probes/bpf/abi.h`.
+#[must_use]
+pub fn vm_state_from_abi(n: u8) -> VmState {
+    match n {
+        1 => VmState::Interpreted,
+        2 => VmState::Compiled,
+        3 => VmState::C,
+        4 => VmState::Gc,
+        5 => VmState::GcCompiled,
+        6 => VmState::Exit,
+        7 => VmState::Record,
+        8 => VmState::Optimize,
+        9 => VmState::Assemble,
+        _ => VmState::NotLua,
+    }
+}
+
+/// Identity of a stack in the kernel: a 128-bit hash over all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StackKey(pub u64, pub u64);
+
+/// A stack seen for the first time (or one sample of it, see `uncounted`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawStack {
+    /// Which count in the kernel belongs to it.
+    pub key: StackKey,
+    /// Process (thread group) id in the initial pid namespace.
+    pub pid: u32,
+    /// Leaf first.
+    pub frames: Vec<PackedFrame>,
+    /// Kernel frames, leaf first: they lie above `frames`.
+    pub kernel: Vec<u64>,
+    /// How the walk ended.
+    pub outcome: Outcome,
+    /// What LuaJIT was doing.
+    pub vmstate: VmState,
+    /// The kernel does not count this stack: this event is one sample.
+    pub uncounted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(kind: u64, addr: u64, pc: u32) -> PackedFrame {
+        PackedFrame { word: kind << 56 | addr, pc, check: 0 }
+    }
+
+    #[test]
+    fn every_kind_unpacks() {
+        assert_eq!(packed(1, 0x7fff_1234_5678, 0).unpack(), RawFrame::Native {
+            addr: 0x7fff_1234_5678,
+            leaf: true
+        });
+        assert_eq!(packed(3, 64, u32::MAX).unpack(), RawFrame::Lua { proto: 64, pc: None, check: 0 });
+        assert_eq!(packed(4, 7 << 48 | 9, 0).unpack(), RawFrame::LuaC { function: 9, ffid: 7 });
+        assert_eq!(packed(5, 0, 3).unpack(), RawFrame::Trace { ip: None, number: Some(3) });
+        assert_eq!(packed(6, 9, 0).unpack(), RawFrame::Mark(Mark::LeafUnsure));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_unknown_not_wrong() {
+        for bad in [packed(6, 0, 0), packed(6, 10, 0), packed(7, 1, 0), packed(0, 1, 0)] {
+            assert_eq!(bad.unpack(), RawFrame::Unknown(bad));
+        }
+        assert_eq!(Outcome::from_abi(200), Outcome::Unknown);
+    }
+}

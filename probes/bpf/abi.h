@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the kernel side and user space: every struct, enum and limit that both
+ * sides see is defined here and nowhere else. The BPF programs include it; the Rust side takes its
+ * types from the compiled object's BTF (build.rs) and the numbers from the enums below; the host
+ * build of the walkers includes it too. It parses on its own: fixed-width types come from the two
+ * typedef blocks below, not from kernel or libc headers.
+ *
+ * Rules: plain data only, no implicit padding (asserted below), values of enums are never reused.
+ */
+#ifndef UPPROF_ABI_H
+#define UPPROF_ABI_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef signed short s16;
+typedef signed int s32;
+typedef signed long long s64;
+
+#define UPPROF_ASSERT(cond) _Static_assert(cond, #cond)
+
+enum upprof_limits {
+	/* Executable file mappings of one process. nginx with every Debian module has about 60. */
+	MAX_MAPPINGS = 256,
+	/* LuaJIT VMs of one process that are looked at: http and stream, and room for two more. */
+	MAX_VMS = 4,
+	/* Frames of one sample by kind; the contract says at least 128 each. */
+	MAX_NATIVE_FRAMES = 192,
+	MAX_LUA_FRAMES = 256,
+	/* Native + Lua + markers (a marker needs a segment change, and those are native frames). */
+	MAX_FRAMES = 512,
+	/* Kernel frames: the kernel's own default for perf (sysctl kernel.perf_event_max_stack). */
+	MAX_KERNEL_FRAMES = 127,
+	/*
+	 * Steps of one walk. Every step emits a frame, skips a Lua pseudo frame, or changes between C
+	 * and Lua; twice the frames is more than any honest stack needs.
+	 */
+	MAX_WALK_STEPS = 1024,
+	/* Rows of one 4 KiB page of text: a byte each at worst, halved by each step of a search. */
+	ROW_SEARCH_STEPS = 13,
+	/* log2(MAX_MAPPINGS) + 1 */
+	MAPPING_SEARCH_STEPS = 9,
+	/* Bytes of text that one entry of the page index covers, as a shift. */
+	UNWIND_PAGE_SHIFT = 12,
+};
+
+/* ---- user space to kernel ------------------------------------------------------------------- */
+
+/* How the caller's stack pointer (CFA) is found. */
+enum cfa_kind {
+	CFA_NONE = 0,      /* no rule: not code, or a rule that the table cannot say */
+	CFA_RSP = 1,       /* rsp + cfa_off */
+	CFA_RBP = 2,       /* rbp + cfa_off */
+	CFA_RBX = 3,       /* rbx + cfa_off */
+	CFA_DEREF_RSP = 4, /* *(rsp + cfa_off) + extra */
+	CFA_DEREF_RBP = 5, /* *(rbp + cfa_off) + extra */
+	CFA_PLT = 6,       /* rsp + 8, + 8 where (ip & 15) >= extra */
+	CFA_SIGNAL = 7,    /* registers are in the ucontext at rsp */
+	CFA_END = 8,       /* the process's entry: nothing called it */
+};
+
+enum saved_offset {
+	SAVED_SAME = 0x7fff,  /* the register still holds the caller's value */
+	SAVED_LOST = -0x8000, /* it cannot be known */
+};
+
+/* One unwind rule; holds from `pc` (file virtual address) to the next row. */
+struct unwind_row {
+	u32 pc;
+	u8 cfa_kind;
+	u8 pad;
+	s16 cfa_off;
+	s16 extra;
+	s16 rbp_off; /* register saved at CFA + this, or a saved_offset */
+	s16 rbx_off;
+	s16 r14_off;
+};
+UPPROF_ASSERT(sizeof(struct unwind_row) == 16);
+
+/*
+ * Rows that start on one page of text. 8 bytes: an array map rounds its elements up to that, and
+ * user space writes the map as memory.
+ */
+struct unwind_page {
+	u32 first;
+	u32 end;
+};
+UPPROF_ASSERT(sizeof(struct unwind_page) == 8);
+
+/* An executable mapping of a file that has unwind rows. */
+struct mapping {
+	u64 start;
+	u64 end;
+	u64 bias;       /* address in the process - file virtual address */
+	u32 first_page; /* file virtual address >> UNWIND_PAGE_SHIFT of the first indexed page */
+	u32 n_pages;
+	u32 index;      /* where this file's pages start in the page index */
+	u32 object;     /* user space's number for the file */
+};
+UPPROF_ASSERT(sizeof(struct mapping) == 40);
+
+/*
+ * Where things are in one LuaJIT build. What is the same in every version since 2017 (lua_State,
+ * GCfunc, GCproto, the C frame: shared/docs luajit.md 3.1 and 3.4) is in lua.bpf.h, for both modes.
+ */
+struct lua_layout {
+	u16 gc64;       /* 1: GC64 (and FR2 frames); 0: GC32 */
+	u16 g_vmstate;  /* offsets in global_State */
+	u16 g_cur_l;
+	u16 g_jit_base;
+	u16 tr_startpc; /* offsets in GCtrace */
+	u16 tr_startins;
+	u16 tr_spadjust;
+	u16 pad;
+};
+UPPROF_ASSERT(sizeof(struct lua_layout) == 16);
+
+struct lua_vm {
+	u64 g;             /* global_State */
+	u64 dispatch;      /* what r14 holds in the interpreter: g + GG_G2DISP; 0 where it is not kept */
+	u64 vm_text_start; /* the interpreter's own code in this process */
+	u64 vm_text_end;
+	struct lua_layout layout;
+};
+UPPROF_ASSERT(sizeof(struct lua_vm) == 48);
+
+enum process_state {
+	PROCESS_WATCHED = 1, /* not sampled; its children are followed */
+	PROCESS_NEW = 2,     /* forked from a followed process, not yet described by user space */
+	PROCESS_READY = 3,   /* sampled */
+};
+
+/* Value of the `processes` hash; the key is the tgid in the initial pid namespace. */
+struct process_entry {
+	u32 state;
+	u32 slot; /* index into `process_info` when READY */
+};
+
+struct process_info {
+	u64 stack_span; /* bytes a thread's stack may reach; from RLIMIT_STACK */
+	u32 n_mappings;
+	u32 n_vms;
+	struct lua_vm vms[MAX_VMS];
+	struct mapping mappings[MAX_MAPPINGS]; /* sorted by start */
+};
+
+/* ---- kernel to user space ------------------------------------------------------------------- */
+
+enum frame_kind {
+	FRAME_NATIVE = 1,      /* addr: instruction (leaf) */
+	FRAME_NATIVE_CALL = 2, /* addr: return address; the call is the instruction before it */
+	FRAME_LUA = 3,         /* addr: GCproto; data: struct below */
+	FRAME_LUA_C = 4,       /* addr: lua_CFunction; aux: ffid */
+	FRAME_TRACE = 5,       /* addr: address in the trace's machine code, 0 unknown; aux: trace number */
+	FRAME_MARK = 6,        /* addr: enum mark */
+};
+
+/* Things that are not functions but must be said. */
+enum mark {
+	MARK_NATIVE_LOST = 1, /* C frames are missing between here and the Lua frame below */
+	MARK_LUA_LOST = 2,    /* Lua frames are missing */
+	MARK_TRUNCATED = 3,   /* deeper than the limits */
+	MARK_GC = 4,
+	MARK_EXIT = 5,
+	MARK_RECORD = 6,
+	MARK_OPT = 7,
+	MARK_ASM = 8,
+	MARK_LEAF_UNSURE = 9, /* the function below is where L->base points; no candidate passed the check */
+};
+
+/* One frame. 16 bytes, so that hashing is two multiplications. */
+struct frame {
+	u64 word; /* addr (48 bits) | kind << 56 | ffid << 48 */
+	u32 pc;   /* FRAME_LUA: bytecode index of the next instruction, ~0 unknown; else aux */
+	u32 check; /* FRAME_LUA: firstline ^ sizebc << 16, tells a reused prototype */
+};
+UPPROF_ASSERT(sizeof(struct frame) == 16);
+
+/* How the walk of one sample ended. Each has a counter of the same number. */
+enum outcome {
+	OUTCOME_COMPLETE = 0,    /* reached the process's entry */
+	OUTCOME_NO_MAPPING = 1,  /* an address in no known file */
+	OUTCOME_NO_ROW = 2,      /* no unwind rule for an address */
+	OUTCOME_READ_FAILED = 3, /* stack memory not present */
+	OUTCOME_NO_PROGRESS = 4, /* a rule led back or nowhere */
+	OUTCOME_TRUNCATED = 5,   /* deeper than the limits */
+	OUTCOME_NOT_READY = 6,   /* process not described yet (just forked): no stack at all */
+	OUTCOME_NO_REGS = 7,     /* user registers not available */
+	OUTCOME_MAX = 8,
+};
+
+/* Counters beside the outcomes, in the same array, after them. */
+enum counter {
+	COUNT_SAMPLES = 8,           /* samples of the target's processes */
+	COUNT_LOST_RING_FULL = 9,    /* a new stack that could not be sent; its samples are lost */
+	COUNT_COUNTS_FULL = 10,      /* not counted in the kernel but sent one by one: nothing lost */
+	COUNT_LUA_UNSURE = 11,       /* leaf Lua function taken from L->base without proof */
+	COUNT_LUA_BROKEN = 12,       /* a Lua chain that failed a check; Lua frames missing */
+	COUNT_CFRAME_MISMATCH = 13,  /* C-frame chain and native unwinding disagree; the chain is used */
+	COUNT_LUA_PC_OUTSIDE = 14,   /* a Lua frame whose PC is not inside its function: line unknown */
+	COUNT_NATIVE_LOST = 15,      /* C frames lost above a Lua frame, marked in the stack */
+	COUNT_PROCESS_TABLE_FULL = 16, /* a forked process that could not be followed */
+	COUNT_SAVE_L_MISMATCH = 17,  /* cur_L is not the C frame's thread: Lua not shown */
+	COUNT_EVENT_LOST = 18,       /* a process event that could not be sent */
+	COUNT_MAX = 19,
+};
+
+/* What LuaJIT was doing, in words of lj_obj.h's vmstate. */
+enum vm_state {
+	VM_NOT_LUA = 0,
+	VM_INTERP = 1,
+	VM_COMPILED = 2,
+	VM_C = 3,
+	VM_GC = 4,
+	VM_GC_COMPILED = 5,
+	VM_EXIT = 6,
+	VM_RECORD = 7,
+	VM_OPT = 8,
+	VM_ASM = 9,
+};
+
+enum event_type {
+	EVENT_STACK = 1, /* struct stack_event: a stack not seen before (or not counted, see flag) */
+	EVENT_FORK = 2,  /* struct process_event */
+	EVENT_EXEC = 3,
+	EVENT_EXIT = 4,
+};
+
+/* Identity of a stack: two 64-bit hashes over everything user space is told of it. */
+struct stack_key {
+	u64 h1;
+	u64 h2;
+};
+
+enum stack_flags {
+	STACK_UNCOUNTED = 1, /* this event is one sample that the kernel does not count */
+};
+
+/* Header of a stack; `n_frames` frames (leaf first), then `n_kernel` u64 (leaf first) follow. */
+struct stack_event {
+	u32 type;
+	u32 tgid;
+	struct stack_key key;
+	u16 n_frames;
+	u16 n_kernel;
+	u8 outcome;
+	u8 vm_state;
+	u8 flags;
+	u8 pad;
+};
+UPPROF_ASSERT(sizeof(struct stack_event) == 32);
+
+struct process_event {
+	u32 type;
+	u32 tgid;
+	u32 parent; /* EVENT_FORK */
+	u32 pad;
+};
+UPPROF_ASSERT(sizeof(struct process_event) == 16);
+
+#endif

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Lua frames, exactly interleaved with C frames.
+ *
+ * Every entry into LuaJIT's interpreter from C leaves a C frame of fixed layout on the native
+ * stack, and lua_State.cframe chains them. Lua runs on this stack iff the newest one lies above
+ * the sampled stack pointer. Each C frame owns one segment of the Lua stack, up to a frame of type
+ * C; below it native code goes on with the registers that the C frame saved. So the walk goes:
+ * native frames, Lua segment, native frames, Lua segment, ..., process entry.
+ *
+ * Frames: lj_frame.h; C frame: lj_frame.h CFRAME_*; vmstate: lj_obj.h. GC64 means FR2 (two slots a
+ * frame: function, then link); GC32 has one slot (function low, link high).
+ */
+#ifndef UPPROF_LUA_H
+#define UPPROF_LUA_H
+
+#include "walk.h"
+
+enum {
+	GCT_THREAD = 6,
+	GCT_FUNC = 8,
+	FFID_LUA = 0,
+	/* frame link: type in the low bits, else a bytecode address (4-aligned) */
+	LINK_TYPE = 3,   /* FRAME_TYPE: 0 is a bytecode address */
+	LINK_TYPE_P = 7, /* FRAME_TYPEP */
+	LINK_LUA = 0,
+	LINK_C = 1,
+	LINK_CONT = 2,
+	LINK_VARG = 3,
+	LINK_CP = 5, /* as C, entered protected; 6 and 7 are the pcall fast functions */
+	CONT_FFI_CALLBACK = 1, /* LJ_CONT_FFI_CALLBACK: entered from C through an FFI callback */
+	VMSTATE_INTERP = ~0,
+	VMSTATE_C = ~1,
+	VMSTATE_GC = ~2,
+	VMSTATE_EXIT = ~3,
+	VMSTATE_RECORD = ~4,
+	VMSTATE_OPT = ~5,
+	VMSTATE_ASM = ~6,
+	CFRAME_SIZE = 80,
+	CFRAME_MASK = 3, /* bits of lua_State.cframe that are flags */
+};
+
+#define GC64_ADDRESS ((1ULL << 47) - 1)
+#define PC_UNKNOWN 0xffffffffU
+
+struct lua_thread {
+	u64 g, base, stack, maxstack, cframe;
+	u8 gct;
+};
+
+struct lua_func {
+	u64 pc; /* Lua: first bytecode; else the fast function's dispatch code */
+	u8 gct, ffid;
+};
+
+struct lua_slot {
+	u64 func, link;
+};
+
+INLINE u64 slot_bytes(void)
+{
+	return 8;
+}
+
+/* Slots between a frame's link and its first stack use: the function slot, with FR2. */
+INLINE u64 frame_bottom(const struct lua_vm *vm, const struct walk *w)
+{
+	return w->stack_lo + (vm->layout.gc64 ? slot_bytes() : 0);
+}
+
+INLINE int in_vm_text(const struct lua_vm *vm, u64 ip)
+{
+	return ip >= vm->vm_text_start && ip < vm->vm_text_end;
+}
+
+INLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
+{
+	if (vm->layout.gc64) {
+		struct {
+			u64 next;
+			u8 marked, gct, ffid, status;
+			u32 pad;
+			u64 glref, gclist, base, top, maxstack, stack, openupval, env, cframe;
+		} raw;
+		if (read_user(&raw, sizeof(raw), l))
+			return -1;
+		t->gct = raw.gct;
+		t->g = raw.glref;
+		t->base = raw.base;
+		t->stack = raw.stack;
+		t->maxstack = raw.maxstack;
+		t->cframe = raw.cframe;
+	} else {
+		struct {
+			u32 next;
+			u8 marked, gct, ffid, status;
+			u32 glref, gclist;
+			u64 base, top;
+			u32 maxstack, stack, openupval, env;
+			u64 cframe;
+		} raw;
+		if (read_user(&raw, sizeof(raw), l))
+			return -1;
+		t->gct = raw.gct;
+		t->g = raw.glref;
+		t->base = raw.base;
+		t->stack = raw.stack;
+		t->maxstack = raw.maxstack;
+		t->cframe = raw.cframe;
+	}
+	return t->gct == GCT_THREAD && t->g == vm->g ? 0 : -1;
+}
+
+INLINE int read_func(const struct lua_vm *vm, u64 addr, struct lua_func *f)
+{
+	if (vm->layout.gc64) {
+		struct {
+			u64 next;
+			u8 marked, gct, ffid, nupvalues;
+			u32 pad;
+			u64 env, gclist, pc;
+		} raw;
+		if (read_user(&raw, sizeof(raw), addr))
+			return -1;
+		f->gct = raw.gct;
+		f->ffid = raw.ffid;
+		f->pc = raw.pc;
+	} else {
+		struct {
+			u32 next;
+			u8 marked, gct, ffid, nupvalues;
+			u32 env, gclist, pc;
+		} raw;
+		if (read_user(&raw, sizeof(raw), addr))
+			return -1;
+		f->gct = raw.gct;
+		f->ffid = raw.ffid;
+		f->pc = raw.pc;
+	}
+	return f->gct == GCT_FUNC ? 0 : -1;
+}
+
+INLINE u64 proto_size(const struct lua_vm *vm)
+{
+	return vm->layout.gc64 ? 104 : 64;
+}
+
+/* lua_CFunction of a C function: one word more than a Lua function without upvalues has. */
+INLINE u64 read_cfunction(const struct lua_vm *vm, u64 func)
+{
+	u64 f = 0;
+
+	if (read_user(&f, 8, func + (vm->layout.gc64 ? 40 : 24)))
+		return 0;
+	return f;
+}
+
+INLINE int read_proto(const struct lua_vm *vm, u64 proto, u32 *sizebc, u32 *firstline)
+{
+	int gc64 = vm->layout.gc64;
+
+	return read_user(sizebc, 4, proto + (gc64 ? 12 : 8)) ||
+	       read_user(firstline, 4, proto + (gc64 ? 72 : 44));
+}
+
+INLINE int read_slot(const struct lua_vm *vm, u64 frame, struct lua_slot *s)
+{
+	if (vm->layout.gc64) {
+		u64 raw[2];
+		if (read_user(raw, sizeof(raw), frame - 8))
+			return -1;
+		s->func = raw[0] & GC64_ADDRESS;
+		s->link = raw[1];
+	} else {
+		u32 raw[2];
+		if (read_user(raw, sizeof(raw), frame))
+			return -1;
+		s->func = raw[0];
+		s->link = raw[1];
+	}
+	return 0;
+}
+
+/* ---- the newest C frame ---------------------------------------------------------------------- */
+
+INLINE u8 vm_state_of(s32 vmstate, u64 jit_base)
+{
+	if (vmstate == VMSTATE_GC)
+		return jit_base ? VM_GC_COMPILED : VM_GC;
+	if (vmstate >= 0 || jit_base)
+		return VM_COMPILED;
+	switch (vmstate) {
+	case VMSTATE_C:
+		return VM_C;
+	case VMSTATE_EXIT:
+		return VM_EXIT;
+	case VMSTATE_RECORD:
+		return VM_RECORD;
+	case VMSTATE_OPT:
+		return VM_OPT;
+	case VMSTATE_ASM:
+		return VM_ASM;
+	default:
+		return VM_INTERP;
+	}
+}
+
+/*
+ * Whether this VM runs Lua on the sampled stack: its current thread's newest C frame must lie
+ * between the stack pointer and the stack's end. An idle VM keeps a stale cur_L, whose cframe is
+ * null; another thread's stack is further away than `span`.
+ */
+NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm, u64 span)
+{
+	struct lua_thread t = {};
+	u64 l = 0, jit_base = 0, cf;
+	u32 ref = vm->layout.gc64 ? 8 : 4;
+	s32 vmstate;
+
+	if (read_user(&l, ref, vm->g + vm->layout.g_cur_l) || !l)
+		return -1;
+	if (read_thread(vm, l, &t))
+		return -1;
+	cf = t.cframe & ~(u64)CFRAME_MASK;
+	if (cf <= w->sp || cf - w->sp > span)
+		return -1;
+	if (read_user(&vmstate, 4, vm->g + vm->layout.g_vmstate) ||
+	    read_user(&jit_base, ref, vm->g + vm->layout.g_jit_base))
+		return -1;
+	w->cf = cf;
+	w->l = l;
+	w->stack_lo = t.stack;
+	w->stack_hi = t.maxstack;
+	w->frame = t.base - slot_bytes();
+	w->jit_base = jit_base;
+	w->vmstate = vmstate;
+	w->vm_state = vm_state_of(vmstate, jit_base);
+	return 0;
+}
+
+INLINE u64 cframe_l(const struct lua_vm *vm, const struct cframe *c)
+{
+	return vm->layout.gc64 ? c->word[2] : (u32)c->word[3];
+}
+
+INLINE u64 cframe_pc(const struct lua_vm *vm, const struct cframe *c)
+{
+	return vm->layout.gc64 ? c->word[3] : c->word[3] >> 32;
+}
+
+INLINE s32 cframe_nres(const struct lua_vm *vm, const struct cframe *c)
+{
+	return (s32)(vm->layout.gc64 ? c->word[1] : c->word[2]);
+}
+
+/* ---- which Lua function is the leaf ---------------------------------------------------------- */
+
+/* Whether a Lua frame with this base can be the one executing at bytecode address `pc`. */
+NOINLINE int base_fits(const struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+{
+	struct lua_slot s;
+	struct lua_func f;
+	u32 sizebc, firstline;
+
+	if (!vm->layout.gc64) {
+		base = (u32)base;
+		pc = (u32)pc;
+	}
+	if (base <= frame_bottom(vm, w) || base > w->stack_hi || (base & 7))
+		return 0;
+	if (read_slot(vm, base - slot_bytes(), &s) || read_func(vm, s.func, &f))
+		return 0;
+	if (f.ffid != FFID_LUA)
+		return pc == f.pc + 4 || pc == s.link;
+	if (read_proto(vm, f.pc - proto_size(vm), &sizebc, &firstline))
+		return 0;
+	return pc > f.pc && pc <= f.pc + 4 * (u64)sizebc;
+}
+
+/*
+ * The interpreter keeps BASE in a caller-saved register (rdx), and stores it to lua_State.base only
+ * before calls that may look at it; helpers that do not (table length, float functions, ...) get it
+ * kept in rbp. So there are up to three candidates, and PC (rbx) inside the candidate's bytecode is
+ * the proof (luajit.md 3.3, 5.3).
+ */
+INLINE void leaf_interpreted(struct walk *w, const struct lua_vm *vm)
+{
+	u64 pc = w->bx;
+	/* r14 not being DISPATCH means the registers were not restored right: do not use them. */
+	int trusted = w->bx_known && (!vm->dispatch || (w->r14_known && w->r14 == vm->dispatch));
+
+	w->pc = 0;
+	if (trusted) {
+		u64 stored = w->frame + slot_bytes();
+
+		if (w->leaf && base_fits(w, vm, w->leaf_dx, pc)) {
+			w->frame = (vm->layout.gc64 ? w->leaf_dx : (u32)w->leaf_dx) - slot_bytes();
+			w->pc = pc;
+			return;
+		}
+		if (w->bp_known && base_fits(w, vm, w->bp, pc)) {
+			w->frame = (vm->layout.gc64 ? w->bp : (u32)w->bp) - slot_bytes();
+			w->pc = pc;
+			return;
+		}
+		if (base_fits(w, vm, stored, pc)) {
+			w->pc = pc;
+			return;
+		}
+	}
+	count(COUNT_LUA_UNSURE);
+	emit_mark(w, MARK_LEAF_UNSURE);
+}
+
+INLINE void leaf_compiled(struct walk *w, const struct lua_vm *vm)
+{
+	u64 base = w->jit_base;
+
+	w->pc = 0;
+	if (base)
+		emit(w, FRAME_TRACE, w->jit_ip, 0, w->vmstate >= 0 ? (u32)w->vmstate : PC_UNKNOWN, 0);
+	if (base > frame_bottom(vm, w) && base <= w->stack_hi && !(base & 7)) {
+		w->frame = base - slot_bytes();
+		return;
+	}
+	count(COUNT_LUA_UNSURE);
+	emit_mark(w, MARK_LEAF_UNSURE);
+}
+
+/*
+ * The newest frame of the newest segment. GC steps and the recorder are entered with SAVE_PC and
+ * lua_State.base stored (vm_x64.dasc fff_gcstep, lj_dispatch_ins); a trace exit stores them late.
+ */
+INLINE void leaf(struct walk *w, const struct lua_vm *vm)
+{
+	u64 saved_pc = cframe_pc(vm, &w->cframe);
+
+	w->pc = 0;
+	switch (w->vm_state) {
+	case VM_GC:
+		emit_mark(w, MARK_GC);
+		w->pc = saved_pc;
+		break;
+	case VM_GC_COMPILED:
+		emit_mark(w, MARK_GC);
+		leaf_compiled(w, vm);
+		break;
+	case VM_EXIT:
+		emit_mark(w, MARK_EXIT);
+		break;
+	case VM_RECORD:
+		emit_mark(w, MARK_RECORD);
+		break;
+	case VM_OPT:
+		emit_mark(w, MARK_OPT);
+		break;
+	case VM_ASM:
+		emit_mark(w, MARK_ASM);
+		break;
+	case VM_COMPILED:
+		leaf_compiled(w, vm);
+		break;
+	case VM_INTERP:
+		leaf_interpreted(w, vm);
+		break;
+	default:
+		break; /* C: lua_State.base is exact */
+	}
+}
+
+/* ---- segments -------------------------------------------------------------------------------- */
+
+/* Ends a segment: native code goes on where the C frame was entered from. */
+INLINE void leave_lua(struct walk *w, const struct lua_vm *vm)
+{
+	const struct cframe *c = &w->cframe;
+	u64 next = c->word[4] & ~(u64)CFRAME_MASK;
+	u64 cf = w->cf;
+
+	w->ip = c->word[9];
+	w->bp = c->word[8];
+	w->bx = c->word[7];
+	w->r14 = c->word[5];
+	w->bp_known = w->bx_known = w->r14_known = 1;
+	w->sp = cf + CFRAME_SIZE;
+	w->leaf = 0;
+	/*
+	 * lj_vm_resume stores a null link. When coroutine.resume was called from Lua, the interpreter
+	 * called it, and the parent's C frame begins right here (measured 300/300, luajit.md 3.4).
+	 */
+	if (!next && in_vm_text(vm, w->ip))
+		next = w->sp;
+	if (next && next < w->sp) {
+		count(COUNT_LUA_BROKEN);
+		next = 0;
+	}
+	w->cf = next;
+	w->segment++;
+	w->phase = PHASE_NATIVE;
+}
+
+/*
+ * Begins the segment of the C frame at w->cf. Returns negative when the frame cannot be trusted;
+ * the walk is as before then, and must go on natively.
+ */
+NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
+{
+	struct cframe *c = &w->cframe;
+	u64 l;
+	s32 nres;
+
+	if (read_user(c, sizeof(*c), w->cf)) {
+		count(COUNT_LUA_BROKEN);
+		return -1;
+	}
+	l = cframe_l(vm, c);
+	if (w->segment == 0) {
+		if (l != w->l) {
+			count(COUNT_SAVE_L_MISMATCH);
+			return -1;
+		}
+		leaf(w, vm);
+	} else {
+		if (l != w->l) {
+			struct lua_thread t = {};
+
+			if (read_thread(vm, l, &t)) {
+				count(COUNT_LUA_BROKEN);
+				return -1;
+			}
+			w->l = l;
+			w->stack_lo = t.stack;
+			w->stack_hi = t.maxstack;
+			w->frame = t.base - slot_bytes();
+		}
+		w->pc = cframe_pc(vm, c);
+	}
+	w->skip = 0;
+	w->phase = PHASE_LUA;
+	/*
+	 * lj_vm_cpcall stores -savestack(top) as the number of results: while the C callback runs, the
+	 * frame has no Lua segment; once the callback has started a Lua call, it does (lj_err.c).
+	 */
+	nres = cframe_nres(vm, c);
+	if (nres < 0 && w->frame && w->frame < w->stack_lo + (u64)(-(s64)nres))
+		leave_lua(w, vm);
+	return 0;
+}
+
+INLINE void lua_broken(struct walk *w, const struct lua_vm *vm)
+{
+	count(COUNT_LUA_BROKEN);
+	emit_mark(w, MARK_LUA_LOST);
+	w->frame = 0;
+	leave_lua(w, vm);
+}
+
+/* Emits the Lua or C function of one frame. */
+NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
+{
+	struct lua_func f;
+	u32 sizebc, firstline, at = PC_UNKNOWN;
+	u64 proto, pc = w->pc;
+
+	if (read_func(vm, func, &f))
+		return -1;
+	if (f.ffid != FFID_LUA) {
+		emit(w, FRAME_LUA_C, read_cfunction(vm, func), f.ffid, f.ffid, 0);
+		return 0;
+	}
+	proto = f.pc - proto_size(vm);
+	if (read_proto(vm, proto, &sizebc, &firstline))
+		return -1;
+	if (pc && !(pc > f.pc && pc <= f.pc + 4 * (u64)sizebc)) {
+		/*
+		 * A trace that starts at a return instruction patches it to JLOOP, and an exit to it
+		 * leaves PC inside GCtrace.startins; the real address is startpc (lj_debug.c).
+		 */
+		u64 start = 0;
+		u64 trace = pc - 4 - vm->layout.tr_startins;
+
+		if (!read_user(&start, vm->layout.gc64 ? 8 : 4, trace + vm->layout.tr_startpc) &&
+		    start >= f.pc && start < f.pc + 4 * (u64)sizebc) {
+			pc = start + 4;
+		} else {
+			count(COUNT_LUA_PC_OUTSIDE);
+			pc = 0;
+		}
+	}
+	if (pc)
+		at = (u32)((pc - f.pc) / 4);
+	emit(w, FRAME_LUA, proto, 0, at, firstline ^ sizebc << 16);
+	return 0;
+}
+
+/*
+ * A continuation frame keeps {continuation, PC of the interrupted bytecode} below its function
+ * (lj_frame.h frame_contv, frame_contpc). Sets w->pc; returns 1 when the frame was entered from C
+ * through an FFI callback, which ends the segment.
+ */
+INLINE int read_continuation(struct walk *w, const struct lua_vm *vm, u64 frame)
+{
+	u64 cont = 0, pc = 0;
+
+	if (vm->layout.gc64) {
+		if (read_user(&cont, 8, frame - 24) || read_user(&pc, 8, frame - 16))
+			return 0;
+	} else {
+		if (read_user(&cont, 4, frame - 8) || read_user(&pc, 4, frame - 4))
+			return 0;
+	}
+	w->pc = pc;
+	return cont == CONT_FFI_CALLBACK;
+}
+
+/* One Lua frame: emits its function, then moves to the frame below, or ends the segment. */
+INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
+{
+	struct lua_slot s;
+	u64 frame = w->frame, prev, link;
+
+	if (!frame) {
+		/* An outer segment of a thread whose frames were lost further up. */
+		emit_mark(w, MARK_LUA_LOST);
+		leave_lua(w, vm);
+		return;
+	}
+	if (frame <= frame_bottom(vm, w)) {
+		leave_lua(w, vm);
+		return;
+	}
+	if (w->n_lua >= MAX_LUA_FRAMES) {
+		emit_mark(w, MARK_TRUNCATED);
+		w->outcome = OUTCOME_TRUNCATED;
+		w->frame = 0;
+		leave_lua(w, vm);
+		return;
+	}
+	if (frame > w->stack_hi || read_slot(vm, frame, &s)) {
+		lua_broken(w, vm);
+		return;
+	}
+	/* A frame whose function is the thread itself is a dummy (lj_err_optype_call). */
+	if (s.func != w->l) {
+		if (w->skip) {
+			w->skip = 0;
+		} else if (emit_function(w, vm, s.func)) {
+			lua_broken(w, vm);
+			return;
+		} else {
+			w->n_lua++;
+		}
+	}
+
+	link = s.link;
+	if ((link & LINK_TYPE) == LINK_LUA) {
+		u32 call;
+
+		/* The caller's frame is below the callee by the call's A operand: second byte. */
+		if (read_user(&call, 4, link - 4)) {
+			lua_broken(w, vm);
+			return;
+		}
+		prev = frame - slot_bytes() * (1 + (vm->layout.gc64 ? 1 : 0) + ((call >> 8) & 0xff));
+		w->pc = link;
+	} else {
+		u64 size = link & ~(u64)LINK_TYPE_P;
+
+		prev = frame - size;
+		if (!size || prev >= frame) {
+			lua_broken(w, vm);
+			return;
+		}
+		w->pc = 0;
+		switch (link & LINK_TYPE_P) {
+		case LINK_VARG:
+			w->skip = 1;
+			break;
+		case LINK_C:
+		case LINK_CP:
+			w->frame = prev;
+			leave_lua(w, vm);
+			return;
+		case LINK_CONT:
+			if (read_continuation(w, vm, frame)) {
+				w->frame = prev;
+				leave_lua(w, vm);
+				return;
+			}
+			break;
+		default: /* pcall, xpcall: the frame below is that fast function, and has its own link */
+			break;
+		}
+	}
+	w->frame = prev;
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Native frames by unwind tables: one step takes the registers of a frame to those of its caller.
+ * Beside ip, sp and bp it restores rbx and r14, which hold LuaJIT's PC and DISPATCH wherever the
+ * interpreter has called C (luajit.md 3.3); rbp holds BASE in some of those calls.
+ */
+#ifndef UPPROF_NATIVE_H
+#define UPPROF_NATIVE_H
+
+#include "walk.h"
+
+/* The mapping that holds `ip`, or null. Binary search over at most MAX_MAPPINGS. */
+INLINE const struct mapping *find_mapping(const struct process_info *p, u64 ip)
+{
+	u32 lo = 0, hi = p->n_mappings;
+
+	for (int i = 0; i < MAPPING_SEARCH_STEPS && lo < hi; i++) {
+		u32 mid = (lo + hi) / 2;
+		/* The verifier does not know that mid < n_mappings <= MAX_MAPPINGS. */
+		if (mid >= MAX_MAPPINGS)
+			return 0;
+		const struct mapping *m = &p->mappings[mid];
+		if (ip < m->start)
+			hi = mid;
+		else if (ip >= m->end)
+			lo = mid + 1;
+		else
+			return m;
+	}
+	return 0;
+}
+
+/* The last row at or before `pc`, or null: page index first, then a search inside the page. */
+INLINE const struct unwind_row *find_row(const struct mapping *m, u64 vaddr)
+{
+	u64 page = (vaddr >> UNWIND_PAGE_SHIFT) - m->first_page;
+
+	if (page >= m->n_pages)
+		return 0;
+	const struct unwind_page *rows = page_entry(m->index + (u32)page);
+	if (!rows)
+		return 0;
+	/*
+	 * The rule of a page's first byte may have begun on an earlier page: one row before. A file's
+	 * first page starts with a row for its first byte, so that row is never another file's.
+	 */
+	u32 lo = rows->first, hi = rows->end, pc = (u32)vaddr;
+	const struct unwind_row *found = lo ? row_entry(lo - 1) : 0;
+	for (int i = 0; i < ROW_SEARCH_STEPS && lo < hi; i++) {
+		u32 mid = lo + (hi - lo) / 2;
+		const struct unwind_row *row = row_entry(mid);
+		if (!row)
+			return 0;
+		if (row->pc <= pc) {
+			found = row;
+			lo = mid + 1;
+		} else {
+			hi = mid;
+		}
+	}
+	return found;
+}
+
+/* Restores one callee-saved register. Returns whether its value is known afterwards. */
+INLINE u8 restore(u64 *reg, u8 known, s16 off, u64 cfa)
+{
+	if (off == SAVED_SAME)
+		return known;
+	if (off == SAVED_LOST)
+		return 0;
+	return read_user(reg, 8, cfa + (s64)off) == 0;
+}
+
+/*
+ * A signal frame: rsp points at a ucontext (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
+ * header, then r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
+ */
+INLINE int step_signal(struct walk *w)
+{
+	u64 at = w->sp + 40;
+	u64 sp;
+
+	if (read_user(&w->r14, 8, at + 6 * 8) || read_user(&w->bp, 8, at + 10 * 8) ||
+	    read_user(&w->bx, 8, at + 11 * 8) || read_user(&sp, 8, at + 15 * 8) ||
+	    read_user(&w->ip, 8, at + 16 * 8))
+		return OUTCOME_READ_FAILED;
+	w->sp = sp;
+	w->bp_known = w->bx_known = w->r14_known = 1;
+	/* The interrupted instruction, not a return address. */
+	w->leaf = 1;
+	return OUTCOME_COMPLETE;
+}
+
+/*
+ * One native step: emits the frame at `ip`, then moves to its caller. COMPLETE here means "went
+ * well"; the process's entry finishes the walk.
+ */
+INLINE int step_native(struct walk *w, const struct process_info *p)
+{
+	const struct mapping *m;
+	const struct unwind_row *row;
+	u64 ip = w->ip, cfa, ra;
+
+	if (w->n_native >= MAX_NATIVE_FRAMES) {
+		emit_mark(w, MARK_TRUNCATED);
+		return OUTCOME_TRUNCATED;
+	}
+	/* A return address may lie in the next function; the call itself does not. */
+	u64 at = w->leaf ? ip : ip - 1;
+	m = find_mapping(p, at);
+	if (!m)
+		return OUTCOME_NO_MAPPING;
+	emit(w, w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, ip, 0, 0, 0);
+	w->n_native++;
+	row = find_row(m, at - m->bias);
+	if (!row)
+		return OUTCOME_NO_ROW;
+
+	switch (row->cfa_kind) {
+	case CFA_RSP:
+		cfa = w->sp + (s64)row->cfa_off;
+		break;
+	case CFA_RBP:
+		if (!w->bp_known)
+			return OUTCOME_NO_ROW;
+		cfa = w->bp + (s64)row->cfa_off;
+		break;
+	case CFA_RBX:
+		if (!w->bx_known)
+			return OUTCOME_NO_ROW;
+		cfa = w->bx + (s64)row->cfa_off;
+		break;
+	case CFA_DEREF_RSP:
+		if (read_user(&cfa, 8, w->sp + (s64)row->cfa_off))
+			return OUTCOME_READ_FAILED;
+		cfa += (s64)row->extra;
+		break;
+	case CFA_DEREF_RBP:
+		if (!w->bp_known || read_user(&cfa, 8, w->bp + (s64)row->cfa_off))
+			return OUTCOME_READ_FAILED;
+		cfa += (s64)row->extra;
+		break;
+	case CFA_PLT:
+		cfa = w->sp + 8 + ((ip & 15) >= (u64)(s64)row->extra ? 8 : 0);
+		break;
+	case CFA_SIGNAL:
+		return step_signal(w);
+	case CFA_END:
+		finish(w, OUTCOME_COMPLETE);
+		return OUTCOME_COMPLETE;
+	default:
+		return OUTCOME_NO_ROW;
+	}
+
+	/* Stacks grow down: a caller's frame is above, by at least its return address. */
+	if (cfa < w->sp + 8)
+		return OUTCOME_NO_PROGRESS;
+	if (read_user(&ra, 8, cfa - 8))
+		return OUTCOME_READ_FAILED;
+	w->bp_known = restore(&w->bp, w->bp_known, row->rbp_off, cfa);
+	w->bx_known = restore(&w->bx, w->bx_known, row->rbx_off, cfa);
+	w->r14_known = restore(&w->r14, w->r14_known, row->r14_off, cfa);
+	w->sp = cfa;
+	w->ip = ra;
+	w->leaf = 0;
+	return OUTCOME_COMPLETE;
+}
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The driver of both walkers: which one takes the next step. */
+#ifndef UPPROF_STEP_H
+#define UPPROF_STEP_H
+
+#include "lua.bpf.h"
+#include "native.bpf.h"
+
+/* Prepares a walk; registers and leaf values are already set. */
+INLINE void walk_begin(struct walk *w, const struct process_info *p)
+{
+	w->leaf_sp = w->sp;
+	w->vm_index = MAX_VMS;
+	w->segment = 0;
+	w->cf = 0;
+	w->l = 0;
+	w->frame = 0;
+	w->pc = 0;
+	w->jit_base = 0;
+	w->jit_ip = 0;
+	w->skip = 0;
+	w->phase = PHASE_NATIVE;
+	w->outcome = OUTCOME_COMPLETE;
+	w->vm_state = VM_NOT_LUA;
+	w->bp_known = w->bx_known = w->r14_known = 1;
+	w->leaf = 1;
+	w->n_frames = w->n_native = w->n_lua = 0;
+	w->h1 = w->h2 = 0;
+	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
+		if (!find_lua(w, &p->vms[i], p->stack_span)) {
+			w->vm_index = i;
+			return;
+		}
+	}
+}
+
+/* Whether native code at the current frame is the interpreter's own, with a C frame behind it. */
+INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
+{
+	if (!in_vm_text(vm, w->ip))
+		return 0;
+	if (w->segment == 0)
+		return w->cf != 0;
+	if (!w->cf) {
+		/*
+		 * The chain ended, as lj_vm_resume makes it do, but there is more Lua further out: C code
+		 * called from Lua resumed a coroutine. Outside calls, rsp is the C frame.
+		 */
+		w->cf = w->sp;
+	} else if (w->cf != w->sp) {
+		count(COUNT_CFRAME_MISMATCH);
+	}
+	return 1;
+}
+
+/*
+ * Native unwinding cannot go on. With Lua on the stack it goes on at the C frame, exactly; what lies
+ * between is lost and marked, unless it is the trace's own machine code, which has no C frames.
+ */
+INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
+{
+	if (!vm || !w->cf || (w->segment && w->cf < w->sp)) {
+		finish(w, outcome);
+		return;
+	}
+	if (outcome == OUTCOME_NO_MAPPING && w->segment == 0 && w->jit_base) {
+		w->jit_ip = w->ip;
+	} else {
+		if (outcome == OUTCOME_NO_MAPPING)
+			emit(w, w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, w->ip, 0, 0, 0);
+		emit_mark(w, MARK_NATIVE_LOST);
+		count(COUNT_NATIVE_LOST);
+	}
+	w->bp_known = w->bx_known = w->r14_known = 0;
+	w->leaf = 0;
+	if (enter_lua(w, vm))
+		finish(w, outcome);
+}
+
+NOINLINE void step_c(struct walk *w, const struct process_info *p, const struct lua_vm *vm)
+{
+	int outcome;
+
+	if (vm && at_interpreter(w, vm)) {
+		if (!enter_lua(w, vm))
+			return;
+		/* Not to be trusted: its frame is still a native one, with a rule of its own. */
+		w->cf = 0;
+	}
+	outcome = step_native(w, p);
+	if (outcome == OUTCOME_TRUNCATED)
+		finish(w, outcome);
+	else if (outcome != OUTCOME_COMPLETE)
+		native_stuck(w, vm, outcome);
+}
+
+NOINLINE void step_vm(struct walk *w, const struct lua_vm *vm)
+{
+	step_lua(w, vm);
+}
+
+/* One step. Returns 1 when the walk is over. */
+INLINE long walk_step(struct walk *w, const struct process_info *p)
+{
+	u32 i = w->vm_index;
+	const struct lua_vm *vm = 0;
+
+	if (i < MAX_VMS) {
+		/* The compiler may bound a copy of i; the mask bounds the register that is used. */
+		HIDE(i);
+		vm = &p->vms[i & (MAX_VMS - 1)];
+	}
+	if (w->phase == PHASE_LUA && vm)
+		step_vm(w, vm);
+	else
+		step_c(w, p, vm);
+	return w->phase == PHASE_DONE;
+}
+
+/* After the last step: a walk that ran out of steps is truncated. */
+INLINE void walk_end(struct walk *w)
+{
+	if (w->phase != PHASE_DONE) {
+		emit_mark(w, MARK_TRUNCATED);
+		finish(w, OUTCOME_TRUNCATED);
+	}
+}
+
+#endif

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The kernel side of upprof, one translation unit. `sample` runs at the sampling rate on every CPU,
+ * walks the stack of a process of the target, and counts it; a stack not seen before is sent to user
+ * space whole, once. Three tracepoints follow the target's processes through fork, exec and exit.
+ *
+ * Needs: bpf_loop (Linux 5.17), ring buffer (5.8), BTF.
+ */
+#include "kernel.h"
+#include "walk.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024); /* resized by user space */
+	__type(key, u32);
+	__type(value, struct process_entry);
+} processes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* resized by user space */
+	__type(key, u32);
+	__type(value, struct process_info);
+} process_info SEC(".maps");
+
+/* Unwind tables of every file, one after the other, and the index of their pages. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* resized by user space */
+	__type(key, u32);
+	__type(value, struct unwind_row);
+} unwind_rows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* resized by user space */
+	__type(key, u32);
+	__type(value, struct unwind_page);
+} unwind_pages SEC(".maps");
+
+/* Samples per distinct stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* resized by user space */
+	__type(key, struct stack_key);
+	__type(value, u64);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNT_MAX);
+	__type(key, u32);
+	__type(value, u64);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct walk);
+} walks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 22);
+} events SEC(".maps");
+
+/* ---- what the walkers need ------------------------------------------------------------------- */
+
+INLINE int read_user(void *dst, u32 size, u64 addr)
+{
+	return bpf_probe_read_user(dst, size, (const void *)addr);
+}
+
+INLINE const struct unwind_page *page_entry(u32 index)
+{
+	return bpf_map_lookup_elem(&unwind_pages, &index);
+}
+
+INLINE const struct unwind_row *row_entry(u32 index)
+{
+	return bpf_map_lookup_elem(&unwind_rows, &index);
+}
+
+INLINE void count(u32 counter)
+{
+	u64 *n = bpf_map_lookup_elem(&counters, &counter);
+
+	if (n)
+		*n += 1; /* per CPU, and programs of one CPU do not nest */
+}
+
+#include "step.bpf.h"
+
+/* ---- one sample ------------------------------------------------------------------------------ */
+
+struct loop_context {
+	struct walk *walk;
+	const struct process_info *process;
+};
+
+static long loop_step(u32 index, void *context)
+{
+	struct loop_context *c = context;
+
+	return walk_step(c->walk, c->process);
+}
+
+/* Registers of the user side: the sample's own, or those saved when the kernel was entered. */
+INLINE int user_registers(struct bpf_perf_event_data *ctx, struct walk *w, int *in_kernel)
+{
+	const u64 user_mode = 3;
+
+	*in_kernel = (ctx->regs.cs & user_mode) != user_mode;
+	if (!*in_kernel) {
+		w->ip = ctx->regs.ip;
+		w->sp = ctx->regs.sp;
+		w->bp = ctx->regs.bp;
+		w->bx = ctx->regs.bx;
+		w->r14 = ctx->regs.r14;
+		w->leaf_dx = ctx->regs.dx;
+		return 0;
+	}
+
+	struct pt_regs regs;
+	const void *saved = (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	if (bpf_probe_read_kernel(&regs, sizeof(regs), saved))
+		return -1;
+	if ((regs.cs & user_mode) != user_mode)
+		return -1;
+	w->ip = regs.ip;
+	w->sp = regs.sp;
+	w->bp = regs.bp;
+	w->bx = regs.bx;
+	w->r14 = regs.r14;
+	w->leaf_dx = regs.dx;
+	return 0;
+}
+
+/* Appends the kernel's frames behind the user's; returns how many. */
+INLINE u32 kernel_frames(struct bpf_perf_event_data *ctx, struct walk *w)
+{
+	u32 n = w->n_frames;
+
+	if (n > MAX_FRAMES)
+		return 0;
+	u64 *at = (u64 *)&w->frames[n];
+	long bytes = bpf_get_stack(ctx, at, MAX_KERNEL_FRAMES * sizeof(u64), 0);
+	if (bytes <= 0)
+		return 0;
+	u32 found = (u32)bytes / sizeof(u64);
+	for (u32 i = 0; i < MAX_KERNEL_FRAMES && i < found; i++)
+		hash_word(w, at[i]);
+	return found;
+}
+
+INLINE int send(struct walk *w)
+{
+	u64 size = sizeof(struct stack_event) + (u64)w->event.n_frames * sizeof(struct frame) +
+		   (u64)w->event.n_kernel * sizeof(u64);
+
+	if (size > sizeof(struct stack_event) + sizeof(w->frames))
+		return -1;
+	return bpf_ringbuf_output(&events, &w->event, size, BPF_RB_NO_WAKEUP);
+}
+
+/* Counts the stack; sends it when it is new. Whatever cannot be told is counted as lost. */
+INLINE void record(struct walk *w)
+{
+	struct stack_key *key = &w->event.key;
+	u64 one = 1, *n = bpf_map_lookup_elem(&counts, key);
+
+	if (!n && bpf_map_update_elem(&counts, key, &one, BPF_NOEXIST) == 0) {
+		if (send(w) == 0)
+			return;
+		/* Not sent: forget it, so that the next one of its kind tries again. */
+		bpf_map_delete_elem(&counts, key);
+		count(COUNT_LOST_RING_FULL);
+		return;
+	}
+	if (!n)
+		n = bpf_map_lookup_elem(&counts, key); /* another CPU was first */
+	if (n) {
+		__sync_fetch_and_add(n, 1);
+		return;
+	}
+	count(COUNT_COUNTS_FULL);
+	w->event.flags |= STACK_UNCOUNTED;
+	if (send(w))
+		count(COUNT_LOST_RING_FULL);
+}
+
+SEC("perf_event")
+int sample(struct bpf_perf_event_data *ctx)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32, zero = 0;
+	int in_kernel = 0;
+	struct process_entry *entry = bpf_map_lookup_elem(&processes, &tgid);
+
+	if (!entry || entry->state == PROCESS_WATCHED)
+		return 0;
+	struct walk *w = bpf_map_lookup_elem(&walks, &zero);
+	if (!w)
+		return 0;
+	count(COUNT_SAMPLES);
+
+	u32 slot = entry->slot;
+	const struct process_info *p = bpf_map_lookup_elem(&process_info, &slot);
+	if (entry->state != PROCESS_READY || !p) {
+		w->n_frames = 0;
+		w->h1 = w->h2 = 0;
+		w->outcome = OUTCOME_NOT_READY;
+		w->vm_state = VM_NOT_LUA;
+	} else if (user_registers(ctx, w, &in_kernel)) {
+		w->n_frames = 0;
+		w->h1 = w->h2 = 0;
+		w->outcome = OUTCOME_NO_REGS;
+		w->vm_state = VM_NOT_LUA;
+	} else {
+		struct loop_context c = { .walk = w, .process = p };
+
+		walk_begin(w, p);
+		bpf_loop(MAX_WALK_STEPS, loop_step, &c, 0);
+		walk_end(w);
+	}
+	if (w->outcome < OUTCOME_MAX)
+		count(w->outcome);
+
+	struct stack_event *e = &w->event;
+	e->type = EVENT_STACK;
+	e->tgid = tgid;
+	e->n_frames = w->n_frames;
+	e->n_kernel = in_kernel ? kernel_frames(ctx, w) : 0;
+	e->outcome = w->outcome;
+	e->vm_state = w->vm_state;
+	e->flags = 0;
+	e->pad = 0;
+	hash_word(w, (u64)tgid << 32 | (u64)w->outcome << 16 | w->vm_state);
+	hash_word(w, (u64)e->n_frames << 32 | e->n_kernel);
+	e->key.h1 = w->h1;
+	e->key.h2 = w->h2;
+	record(w);
+	return 0;
+}
+
+/* ---- the target's processes ------------------------------------------------------------------ */
+
+INLINE void send_process(u32 type, u32 tgid, u32 parent)
+{
+	struct process_event e = { .type = type, .tgid = tgid, .parent = parent, .pad = 0 };
+
+	/* At once: until user space has described it, a new process's samples have no stack. */
+	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_FORCE_WAKEUP))
+		count(COUNT_EVENT_LOST);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	u32 tgid = child->tgid, from = parent->tgid;
+	struct process_entry entry = { .state = PROCESS_NEW, .slot = 0 };
+
+	if ((u32)child->pid != tgid) /* a thread */
+		return 0;
+	if (!bpf_map_lookup_elem(&processes, &from))
+		return 0;
+	if (bpf_map_update_elem(&processes, &tgid, &entry, BPF_ANY)) {
+		count(COUNT_PROCESS_TABLE_FULL);
+		return 0;
+	}
+	send_process(EVENT_FORK, tgid, from);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+	u32 tgid = task->tgid;
+	struct process_entry *entry = bpf_map_lookup_elem(&processes, &tgid);
+
+	if (!entry)
+		return 0;
+	/* Nothing that was known of its memory holds any more. */
+	entry->state = PROCESS_NEW;
+	send_process(EVENT_EXEC, tgid, 0);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	u32 tgid = task->tgid;
+
+	if ((u32)task->pid != tgid)
+		return 0;
+	if (!bpf_map_lookup_elem(&processes, &tgid))
+		return 0;
+	bpf_map_delete_elem(&processes, &tgid);
+	send_process(EVENT_EXIT, tgid, 0);
+	return 0;
+}

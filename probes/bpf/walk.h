@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * State of one walk, and what the walkers need from their surroundings. The walkers (native.bpf.h,
+ * lua.bpf.h) are compiled twice: for the kernel, and for the host (hostsim.c), where they run over
+ * memory snapshots in plain unit tests. Whatever differs goes through the four functions declared
+ * here; nothing else in the walkers may call a BPF helper.
+ */
+#ifndef UPPROF_WALK_H
+#define UPPROF_WALK_H
+
+#include "abi.h"
+
+#define INLINE static inline __attribute__((always_inline))
+/* A BPF-to-BPF call: keeps the walkers' code, and so the verifier's work, in one copy. */
+#define NOINLINE static __attribute__((noinline))
+
+/* Makes the compiler forget what it knows of a variable, so that a check after it is kept. */
+#define HIDE(var) asm volatile("" : "+r"(var))
+UPPROF_ASSERT((MAX_VMS & (MAX_VMS - 1)) == 0);
+UPPROF_ASSERT((MAX_FRAMES & (MAX_FRAMES - 1)) == 0);
+
+enum walk_phase {
+	PHASE_NATIVE = 0,
+	PHASE_LUA = 1,
+	PHASE_DONE = 2,
+};
+
+/* A C frame of LuaJIT's interpreter, 80 bytes from its rsp (luajit.md 3.4). */
+struct cframe {
+	u64 word[10];
+};
+UPPROF_ASSERT(sizeof(struct cframe) == 80);
+
+/* Room for the kernel frames behind a full list of frames, in frames. */
+enum { KERNEL_ROOM = 64 };
+UPPROF_ASSERT(KERNEL_ROOM * sizeof(struct frame) >= MAX_KERNEL_FRAMES * sizeof(u64));
+
+struct walk {
+	/* Registers of the frame to look at next. */
+	u64 ip, sp, bp, bx, r14;
+	/* Values at the sampled instruction; rdx may hold BASE (luajit.md 3.3). */
+	u64 leaf_dx;
+	/* Where the sampled thread's stack pointer was: nothing below it is live. */
+	u64 leaf_sp;
+
+	/* The Lua side. vm_index == MAX_VMS: no Lua on this stack. */
+	u32 vm_index;
+	u32 segment;   /* Lua segments entered so far */
+	u64 cf;        /* C frame where the next Lua segment lives, 0: none known */
+	u64 l;         /* its lua_State */
+	u64 stack_lo;  /* of l: first slot */
+	u64 stack_hi;  /* of l: maxstack */
+	u64 frame;     /* slot of the Lua frame to look at next */
+	u64 pc;        /* its next bytecode instruction's address, 0 unknown */
+	u64 jit_base;
+	u64 jit_ip;    /* address in machine code, once known */
+	s32 vmstate;   /* as read, see lj_obj.h */
+	u32 skip;      /* the next Lua frame is the fixed part of a vararg function: same call */
+	struct cframe cframe; /* the one of the current segment */
+
+	u8 phase;
+	u8 outcome;
+	u8 vm_state;
+	u8 bp_known, bx_known, r14_known;
+	u8 leaf; /* `ip` is the interrupted instruction, not a return address */
+
+	u32 n_frames, n_native, n_lua;
+	u64 h1, h2;
+
+	/* What user space is sent: the header, the frames, and right behind them the kernel frames. */
+	struct stack_event event;
+	struct frame frames[MAX_FRAMES + KERNEL_ROOM];
+};
+
+/* Reads the sampled process's memory: 0, or negative. Never faults pages in. */
+INLINE int read_user(void *dst, u32 size, u64 addr);
+/* An entry of the page index / of the unwind rows; null when out of range. */
+INLINE const struct unwind_page *page_entry(u32 index);
+INLINE const struct unwind_row *row_entry(u32 index);
+/* Adds one to a counter. */
+INLINE void count(u32 counter);
+
+INLINE void hash_word(struct walk *w, u64 v)
+{
+	/* Two lanes with different odd constants (fractions of phi and sqrt 3), folded by rotation. */
+	w->h1 = (w->h1 ^ v) * 0x9e3779b97f4a7c15ULL;
+	w->h1 ^= w->h1 >> 29;
+	w->h2 = (w->h2 + v) * 0xbb67ae8584caa73bULL;
+	w->h2 = w->h2 << 31 | w->h2 >> 33;
+}
+
+INLINE void emit(struct walk *w, u32 kind, u64 addr, u32 ffid, u32 pc, u32 check)
+{
+	u32 n = w->n_frames;
+
+	if (n >= MAX_FRAMES)
+		return;
+	u64 word = (addr & 0xffffffffffffULL) | (u64)kind << 56 | (u64)(ffid & 0xff) << 48;
+	w->frames[n].word = word;
+	w->frames[n].pc = pc;
+	w->frames[n].check = check;
+	w->n_frames = n + 1;
+	hash_word(w, word);
+	hash_word(w, (u64)pc << 32 | check);
+}
+
+INLINE void emit_mark(struct walk *w, u32 mark)
+{
+	emit(w, FRAME_MARK, mark, 0, 0, 0);
+}
+
+INLINE void finish(struct walk *w, u32 outcome)
+{
+	/* A walk that reached the entry but left Lua frames out stays truncated. */
+	if (outcome != OUTCOME_COMPLETE || w->outcome == OUTCOME_COMPLETE)
+		w->outcome = outcome;
+	w->phase = PHASE_DONE;
+}
+
+#endif

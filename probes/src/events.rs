@@ -1,0 +1,118 @@
+//! Records of the ring buffer, decoded. Pure: bytes in, events out.
+
+use crate::abi::event_type as t;
+use upprof_profile::raw::{Outcome, PackedFrame, RawStack, StackKey, vm_state_from_abi};
+
+/// What the kernel reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A stack not seen before.
+    Stack(RawStack),
+    /// A process of the target came, changed or went.
+    Process(ProcessChange),
+    /// A record that does not decode: a bug, counted rather than ignored.
+    Malformed,
+}
+
+/// A change in the target's processes. Pids are those of the initial pid namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessChange {
+    /// A new process, not sampled until described.
+    Forked {
+        /// The new one.
+        pid: u32,
+        /// Who forked it.
+        parent: u32,
+    },
+    /// The process runs another program now.
+    Execed(u32),
+    /// The process is gone.
+    Exited(u32),
+}
+
+const STACK_HEADER: usize = size_of::<crate::abi::types::stack_event>();
+
+/// Decodes one record.
+pub(crate) fn decode(data: &[u8]) -> Event {
+    decode_known(data).unwrap_or(Event::Malformed)
+}
+
+fn decode_known(data: &[u8]) -> Option<Event> {
+    let word = |i: usize| Some(u32::from_le_bytes(data.get(i * 4..i * 4 + 4)?.try_into().ok()?));
+    let pid = word(1)?;
+    match i64::from(word(0)?) {
+        t::EVENT_STACK => stack(pid, data).map(Event::Stack),
+        t::EVENT_FORK => Some(Event::Process(ProcessChange::Forked { pid, parent: word(2)? })),
+        t::EVENT_EXEC => Some(Event::Process(ProcessChange::Execed(pid))),
+        t::EVENT_EXIT => Some(Event::Process(ProcessChange::Exited(pid))),
+        _ => None,
+    }
+}
+
+/// `struct stack_event`, its frames, its kernel frames.
+fn stack(pid: u32, data: &[u8]) -> Option<RawStack> {
+    let (header, rest) = data.split_at_checked(STACK_HEADER)?;
+    let long = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default());
+    let half = |i: usize| usize::from(u16::from_le_bytes([header[i], header[i + 1]]));
+    let (n_frames, n_kernel) = (half(24), half(26));
+    let (frames, kernel) = rest.split_at_checked(n_frames * size_of::<PackedFrame>())?;
+    let frames = frames
+        .chunks_exact(16)
+        .map(|f| {
+            let tail = long(&f[8..16]);
+            PackedFrame { word: long(&f[..8]), pc: tail as u32, check: (tail >> 32) as u32 }
+        })
+        .collect();
+    Some(RawStack {
+        key: StackKey(long(&header[8..16]), long(&header[16..24])),
+        pid,
+        frames,
+        kernel: kernel.get(..n_kernel * 8)?.chunks_exact(8).map(long).collect(),
+        outcome: Outcome::from_abi(header[28]),
+        vmstate: vm_state_from_abi(header[29]),
+        uncounted: i64::from(header[30]) & crate::abi::stack_flags::STACK_UNCOUNTED != 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::{bytes_of, types};
+    use upprof_profile::VmState;
+    use upprof_profile::raw::RawFrame;
+
+    fn record() -> Vec<u8> {
+        let event = types::stack_event {
+            r#type: t::EVENT_STACK as u32,
+            tgid: 42,
+            key: types::stack_key { h1: 1, h2: 2 },
+            n_frames: 1,
+            n_kernel: 2,
+            outcome: 1,
+            vm_state: 3,
+            flags: 1,
+            pad: 0,
+        };
+        let frame = types::frame { word: 3 << 56 | 0x1000, pc: 7, check: 9 };
+        let mut data = bytes_of(&event).to_vec();
+        data.extend(bytes_of(&frame));
+        data.extend([8u64, 9].iter().flat_map(|v| v.to_le_bytes()));
+        data
+    }
+
+    #[test]
+    fn a_stack_decodes_field_by_field() {
+        let Event::Stack(s) = decode(&record()) else { panic!("not a stack") };
+        assert_eq!((s.pid, s.key, s.kernel.as_slice()), (42, StackKey(1, 2), [8, 9].as_slice()));
+        assert_eq!((s.outcome, s.vmstate, s.uncounted), (Outcome::NoMapping, VmState::C, true));
+        assert_eq!(s.frames[0].unpack(), RawFrame::Lua { proto: 0x1000, pc: Some(7), check: 9 });
+    }
+
+    #[test]
+    fn every_truncation_is_malformed() {
+        let whole = record();
+        for n in 0..whole.len() {
+            assert_eq!(decode(&whole[..n]), Event::Malformed, "{n} bytes");
+        }
+    }
+}
