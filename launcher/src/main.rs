@@ -1,1 +1,23 @@
-fn main() {}
+//! The `upprof` command.
+//!
+//! Owns the way from arguments to an exit code: `cli` parses, `plan` validates, `session` wires the
+//! rooms and acts, `failure` says in three parts what went wrong. Nothing depends on it, and it holds
+//! no knowledge of processes, memory or formats of its own.
+
+mod cli;
+mod failure;
+mod plan;
+mod session;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::parse().and_then(|plan| session::capture(&plan)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui::say_failure(&failure);
+            failure.exit.into()
+        }
+    }
+}

@@ -38,12 +38,15 @@ enum upprof_limits {
 	 * and Lua; twice the frames is more than any honest stack needs.
 	 */
 	MAX_WALK_STEPS = 1024,
-	/* Rows of one 4 KiB page of text: a byte each at worst, halved by each step of a search. */
-	ROW_SEARCH_STEPS = 13,
+	/* Rows of one indexed piece of text: one a byte at worst, halved by each step of a search. */
+	ROW_SEARCH_STEPS = 9,
 	/* log2(MAX_MAPPINGS) + 1 */
 	MAPPING_SEARCH_STEPS = 9,
-	/* Bytes of text that one entry of the page index covers, as a shift. */
-	UNWIND_PAGE_SHIFT = 12,
+	/*
+	 * Bytes of text that one entry of the page index covers, as a shift. Small: a sample finds the
+	 * tables cold in the cache, and every step of a search is a miss. 256 bytes hold 3 rows or so.
+	 */
+	UNWIND_PAGE_SHIFT = 8,
 };
 
 /* ---- user space to kernel ------------------------------------------------------------------- */

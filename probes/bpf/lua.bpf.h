@@ -155,12 +155,29 @@ INLINE u64 read_cfunction(const struct lua_vm *vm, u64 func)
 	return f;
 }
 
+/* GCproto from sizebc to firstline, in one read (64 bytes). */
 INLINE int read_proto(const struct lua_vm *vm, u64 proto, u32 *sizebc, u32 *firstline)
 {
-	int gc64 = vm->layout.gc64;
-
-	return read_user(sizebc, 4, proto + (gc64 ? 12 : 8)) ||
-	       read_user(firstline, 4, proto + (gc64 ? 72 : 44));
+	if (vm->layout.gc64) {
+		struct {
+			u32 sizebc;
+			u64 between[7];
+			u32 firstline;
+		} __attribute__((packed)) raw;
+		if (read_user(&raw, sizeof(raw), proto + 12))
+			return -1;
+		*sizebc = raw.sizebc;
+		*firstline = raw.firstline;
+	} else {
+		struct {
+			u32 sizebc, between[8], firstline;
+		} raw;
+		if (read_user(&raw, sizeof(raw), proto + 8))
+			return -1;
+		*sizebc = raw.sizebc;
+		*firstline = raw.firstline;
+	}
+	return 0;
 }
 
 INLINE int read_slot(const struct lua_vm *vm, u64 frame, struct lua_slot *s)
@@ -207,8 +224,8 @@ INLINE u8 vm_state_of(s32 vmstate, u64 jit_base)
 
 /*
  * Whether this VM runs Lua on the sampled stack: its current thread's newest C frame must lie
- * between the stack pointer and the stack's end. An idle VM keeps a stale cur_L, whose cframe is
- * null; another thread's stack is further away than `span`.
+ * between the stack pointer and the stack's end; in the interpreter itself rsp is the C frame. An idle
+ * VM keeps a stale cur_L, whose cframe is null; another thread's stack is further away than `span`.
  */
 NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm, u64 span)
 {
@@ -222,7 +239,7 @@ NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm, u64 span)
 	if (read_thread(vm, l, &t))
 		return -1;
 	cf = t.cframe & ~(u64)CFRAME_MASK;
-	if (cf <= w->sp || cf - w->sp > span)
+	if (cf < w->sp || cf - w->sp > span)
 		return -1;
 	if (read_user(&vmstate, 4, vm->g + vm->layout.g_vmstate) ||
 	    read_user(&jit_base, ref, vm->g + vm->layout.g_jit_base))

@@ -9,11 +9,19 @@
 
 #include "walk.h"
 
-/* The mapping that holds `ip`, or null. Binary search over at most MAX_MAPPINGS. */
-INLINE const struct mapping *find_mapping(const struct process_info *p, u64 ip)
+/*
+ * The mapping that holds `ip`, or null. Binary search over at most MAX_MAPPINGS, after a look at the
+ * one that held the frame before: calls mostly stay in a file.
+ */
+INLINE const struct mapping *find_mapping(struct walk *w, const struct process_info *p, u64 ip)
 {
-	u32 lo = 0, hi = p->n_mappings;
+	u32 lo = 0, hi = p->n_mappings, last = w->last_mapping;
 
+	if (last < MAX_MAPPINGS) {
+		const struct mapping *m = &p->mappings[last];
+		if (ip >= m->start && ip < m->end)
+			return m;
+	}
 	for (int i = 0; i < MAPPING_SEARCH_STEPS && lo < hi; i++) {
 		u32 mid = (lo + hi) / 2;
 		/* The verifier does not know that mid < n_mappings <= MAX_MAPPINGS. */
@@ -24,8 +32,10 @@ INLINE const struct mapping *find_mapping(const struct process_info *p, u64 ip)
 			hi = mid;
 		else if (ip >= m->end)
 			lo = mid + 1;
-		else
+		else {
+			w->last_mapping = mid;
 			return m;
+		}
 	}
 	return 0;
 }
@@ -61,13 +71,28 @@ INLINE const struct unwind_row *find_row(const struct mapping *m, u64 vaddr)
 	return found;
 }
 
+/*
+ * The top of a frame, as compilers lay it out: return address, then up to six pushed registers. One
+ * read brings all that a rule usually asks for.
+ */
+enum { FRAME_TOP_WORDS = 7 };
+
 /* Restores one callee-saved register. Returns whether its value is known afterwards. */
-INLINE u8 restore(u64 *reg, u8 known, s16 off, u64 cfa)
+INLINE u8 restore(u64 *reg, u8 known, s16 off, u64 cfa, const u64 *top)
 {
 	if (off == SAVED_SAME)
 		return known;
 	if (off == SAVED_LOST)
 		return 0;
+	if (off < 0 && off >= -8 * FRAME_TOP_WORDS && !(off & 7)) {
+		u32 i = (u32)(off + 8 * FRAME_TOP_WORDS) / 8;
+
+		HIDE(i);
+		if (i >= FRAME_TOP_WORDS)
+			return 0;
+		*reg = top[i];
+		return 1;
+	}
 	return read_user(reg, 8, cfa + (s64)off) == 0;
 }
 
@@ -107,7 +132,7 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 	}
 	/* A return address may lie in the next function; the call itself does not. */
 	u64 at = w->leaf ? ip : ip - 1;
-	m = find_mapping(p, at);
+	m = find_mapping(w, p, at);
 	if (!m)
 		return OUTCOME_NO_MAPPING;
 	emit(w, w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, ip, 0, 0, 0);
@@ -155,11 +180,19 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 	/* Stacks grow down: a caller's frame is above, by at least its return address. */
 	if (cfa < w->sp + 8)
 		return OUTCOME_NO_PROGRESS;
-	if (read_user(&ra, 8, cfa - 8))
-		return OUTCOME_READ_FAILED;
-	w->bp_known = restore(&w->bp, w->bp_known, row->rbp_off, cfa);
-	w->bx_known = restore(&w->bx, w->bx_known, row->rbx_off, cfa);
-	w->r14_known = restore(&w->r14, w->r14_known, row->r14_off, cfa);
+	if (row->rbp_off == SAVED_SAME && row->rbx_off == SAVED_SAME && row->r14_off == SAVED_SAME) {
+		if (read_user(&ra, 8, cfa - 8))
+			return OUTCOME_READ_FAILED;
+	} else {
+		u64 *top = w->frame_top;
+
+		if (read_user(top, 8 * FRAME_TOP_WORDS, cfa - 8 * FRAME_TOP_WORDS))
+			return OUTCOME_READ_FAILED;
+		ra = top[FRAME_TOP_WORDS - 1];
+		w->bp_known = restore(&w->bp, w->bp_known, row->rbp_off, cfa, top);
+		w->bx_known = restore(&w->bx, w->bx_known, row->rbx_off, cfa, top);
+		w->r14_known = restore(&w->r14, w->r14_known, row->r14_off, cfa, top);
+	}
 	w->sp = cfa;
 	w->ip = ra;
 	w->leaf = 0;

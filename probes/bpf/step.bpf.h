@@ -24,6 +24,7 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->vm_state = VM_NOT_LUA;
 	w->bp_known = w->bx_known = w->r14_known = 1;
 	w->leaf = 1;
+	w->last_mapping = 0;
 	w->n_frames = w->n_native = w->n_lua = 0;
 	w->h1 = w->h2 = 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {

@@ -57,6 +57,9 @@ struct walk {
 	s32 vmstate;   /* as read, see lj_obj.h */
 	u32 skip;      /* the next Lua frame is the fixed part of a vararg function: same call */
 	struct cframe cframe; /* the one of the current segment */
+	u64 frame_top[7];     /* scratch of step_native */
+	u32 last_mapping;     /* index of the mapping of the frame before */
+	u32 pad;
 
 	u8 phase;
 	u8 outcome;

@@ -19,6 +19,7 @@ pub use error::ProbeError;
 pub use events::{Event, ProcessChange};
 pub use privilege::{MissingPrivilege, missing_privileges};
 pub use probe::{Capacity, Finished, Probe, RunTime};
+pub use tables::index_entries;
 pub use spec::{LuaLayout, LuaVm, MappedTable, ProcessSpec, TableId};
 
 use upprof_profile::Severity;

@@ -25,7 +25,7 @@ pub struct Capacity {
     pub processes: u32,
     /// Unwind rows of all files, 16 bytes each.
     pub rows: u32,
-    /// 4 KiB pages of text of all files, 8 bytes each.
+    /// Entries of the page index of all files (see [`crate::index_entries`]), 8 bytes each.
     pub pages: u32,
     /// Distinct stacks counted in the kernel; those beyond are sent one by one.
     pub stacks: u32,

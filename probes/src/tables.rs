@@ -7,6 +7,15 @@ use upprof_binary::{Row, UnwindTable};
 
 const PAGE_SHIFT: u32 = abi::upprof_limits::UNWIND_PAGE_SHIFT as u32;
 
+/// How many entries of the page index a file's table takes.
+#[must_use]
+pub fn index_entries(table: &UnwindTable) -> usize {
+    match (table.rows().first(), table.rows().last()) {
+        (Some(first), Some(last)) => ((last.pc >> PAGE_SHIFT) - (first.pc >> PAGE_SHIFT) + 1) as usize,
+        _ => 0,
+    }
+}
+
 /// One file's share of both arrays.
 pub(crate) struct Packed {
     pub(crate) first_page: u32,

@@ -48,15 +48,27 @@ impl Proto {
     /// # Errors
     /// [`ProtoError::Replaced`] when it is not.
     pub fn read(mem: &dyn Memory, vm: &Vm, addr: u64, check: u32) -> Result<Self, ProtoError> {
+        let proto = Self::read_unsampled(mem, vm, addr)?;
+        if check_value(proto.firstline, proto.sizebc) != check {
+            return Err(ProtoError::Replaced);
+        }
+        Ok(proto)
+    }
+
+    /// Reads the prototype at `addr`, whichever it is.
+    ///
+    /// # Errors
+    /// [`ProtoError::Replaced`] when there is none.
+    pub fn read_unsampled(mem: &dyn Memory, vm: &Vm, addr: u64) -> Result<Self, ProtoError> {
         let f = vm.fixed;
         if mem.u8(addr + f.gct)? != crate::layout::gct::PROTO {
             return Err(ProtoError::Replaced);
         }
         let sizebc = mem.u32(addr + f.pt_sizebc)?;
-        let firstline = mem.u32(addr + f.pt_firstline)?;
-        if check_value(firstline, sizebc) != check || sizebc > MAX_BYTECODE {
+        if sizebc > MAX_BYTECODE {
             return Err(ProtoError::Replaced);
         }
+        let firstline = mem.u32(addr + f.pt_firstline)?;
         let numline = mem.u32(addr + f.pt_firstline + 4)?;
         let name = reference(mem, f, addr + f.pt_chunkname)?;
         let (chunkname, chunkname_cut) = read_string(mem, vm, name, MAX_CHUNKNAME)?;

@@ -40,6 +40,10 @@ pub enum Missing {
     Memory(#[from] ReadError),
 }
 
+/// Every symbol that [`lua_state`] asks for.
+pub const SYMBOLS: [&str; 5] =
+    ["ngx_cycle", "ngx_http_module", "ngx_http_lua_module", "ngx_stream_module", "ngx_stream_lua_module"];
+
 /// Modules of one nginx; auto/modules makes about 60, Debian with every package about 100.
 const MAX_MODULES: u64 = 1024;
 

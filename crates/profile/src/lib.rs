@@ -1,11 +1,17 @@
 //! What was measured, and how it is written down.
 //!
 //! Owns the profile model ([`Profile`]: interned frames, weighted stacks, processes, counters) and
-//! one exporter a file format. It never looks at a process, a kernel or a file system: exporters
-//! write to any [`std::io::Write`].
+//! one exporter a file format ([`export`]). It never looks at a process, a kernel or a file system:
+//! exporters write to any [`std::io::Write`].
 
+pub mod export;
 mod model;
+pub mod number;
+pub mod raw;
+mod summary;
+mod top;
 
 pub use model::{
     Counter, Frame, FrameId, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
 };
+pub use top::{TopRow, TopView, by_total, top};

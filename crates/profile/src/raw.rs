@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn every_kind_unpacks() {
-        assert_eq!(packed(1, 0x7fff_1234_5678, 0).unpack(), RawFrame::Native {
-            addr: 0x7fff_1234_5678,
-            leaf: true
-        });
+        assert_eq!(
+            packed(1, 0x7fff_1234_5678, 0).unpack(),
+            RawFrame::Native { addr: 0x7fff_1234_5678, leaf: true }
+        );
         assert_eq!(packed(3, 64, u32::MAX).unpack(), RawFrame::Lua { proto: 64, pc: None, check: 0 });
         assert_eq!(packed(4, 7 << 48 | 9, 0).unpack(), RawFrame::LuaC { function: 9, ffid: 7 });
         assert_eq!(packed(5, 0, 3).unpack(), RawFrame::Trace { ip: None, number: Some(3) });

@@ -1,1 +1,14 @@
-//! report
+//! What a capture leaves behind: the bundle's folder and archive, the manifest, the page to open.
+//!
+//! Takes a finished [`upprof_profile::Profile`] and what the launcher knows of the capture
+//! ([`Manifest`]); the only room that writes files.
+
+mod bundle;
+pub mod html;
+pub mod manifest;
+mod utc;
+
+pub use bundle::{BundleDir, BundleError, INCOMPLETE};
+pub use html::Page;
+pub use manifest::{Manifest, ManifestError};
+pub use utc::Utc;

@@ -105,6 +105,14 @@ impl FileImage {
         Ok(Self { fd, map, len, origin: origin.to_owned(), source, identity })
     }
 
+    /// An image of bytes that are no file, such as a library that the kernel maps by itself.
+    ///
+    /// # Errors
+    /// [`FileError::Io`] when no memory can be had for it.
+    pub fn of_memory(bytes: &[u8], name: &Path) -> Result<Self, FileError> {
+        Self::copy(bytes, MAX_IMAGE, name, Source::Mapping, Identity::Mapped)
+    }
+
     /// The file's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -1,0 +1,313 @@
+//! From what was sampled to the bundle.
+
+use super::processes::Processes;
+use super::sources::Sources;
+use super::target::Target;
+use super::window::{Taken, own_cpu, own_max_rss_bytes};
+use crate::failure::Failure;
+use crate::plan::Plan;
+use crate::ui::Voice;
+use std::time::{Duration, UNIX_EPOCH};
+use upprof_probes::COUNTERS;
+use upprof_profile::export::{self, ExportError};
+use upprof_profile::{Counter, Process, Profile, Role, Severity};
+use upprof_report::manifest::{self, Artifact, Manifest, Skipped};
+use upprof_report::{BundleDir, BundleError, Page};
+use upprof_target::shown_path;
+
+/// Builds the profile, writes the bundle and says which file to open.
+///
+/// # Errors
+/// [`crate::failure::Exit::Output`] when a file cannot be written; those written before are kept.
+/// [`crate::failure::Exit::NoSamples`] when there is nothing to show; the bundle is written all the same.
+pub(super) fn write(
+    plan: &Plan,
+    target: &Target,
+    processes: Processes,
+    taken: Taken,
+    bundle: BundleDir,
+    voice: Voice,
+) -> Result<(), Failure> {
+    let mut profile = describe(plan, target, &processes, &taken);
+    let mut skipped = problems(&processes, &taken);
+    let sources = Sources::of(target, &processes);
+    let index = |pid: u32| profile_index(&processes, pid);
+    let no_kernel_names = upprof_stacks::build(
+        &mut profile,
+        &taken.recording,
+        &taken.finished.counts,
+        &processes.library.objects,
+        &processes.spaces,
+        &sources,
+        &index,
+    );
+    skipped.extend(no_kernel_names.map(|why| skip("names of kernel functions", why)));
+    skipped.extend(sources.not_used().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
+    drop(sources);
+
+    let mut manifest = describe_capture(plan, target, &processes, &taken, &profile);
+    manifest.skipped = skipped;
+    let archive = write_files(plan, &processes, &profile, &mut manifest, &taken, &bundle)
+        .map_err(|e| Failure::output(&e))?;
+    let dir = bundle.finish().map_err(|e| Failure::output(&e))?;
+    tell(&profile, &taken, voice);
+    voice.detail(&format!(
+        "set-up {} ms, end of window to bundle {} ms",
+        taken.set_up.as_millis(),
+        taken.ended_at.elapsed().as_millis()
+    ));
+    if let Some(reason) = profile.no_samples_reason() {
+        return Err(Failure::no_samples(&reason, &dir));
+    }
+    voice.note(&format!("archive: {}", shown_path(&archive)));
+    eprintln!("open {}", shown_path(&dir.join(Page::PATH)));
+    Ok(())
+}
+
+/// Sampled processes in the order of pids: their index in the profile.
+fn profile_index(processes: &Processes, pid: u32) -> Option<usize> {
+    processes.known.iter().filter(|(_, k)| k.sampled).position(|(p, _)| *p == pid)
+}
+
+fn nanoseconds(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Everything of the profile but its samples.
+fn describe(plan: &Plan, target: &Target, processes: &Processes, taken: &Taken) -> Profile {
+    let mut profile = Profile::default();
+    profile.processes = processes
+        .known
+        .values()
+        .filter(|k| k.sampled)
+        .map(|k| Process {
+            pid: k.info.pid,
+            ns_pid: k.info.ns_pid,
+            role: role(k.info.role),
+            cpu_ns: k.cpu_at_start.zip(k.cpu_at_end).map(|(a, b)| b.saturating_sub(a)),
+            lua_unavailable: k.lua_unavailable.clone(),
+        })
+        .collect();
+    profile.counters = counters(processes, taken);
+    profile.container = target.container.as_ref().map(|c| c.name.clone()).unwrap_or_default();
+    profile.frequency_hz = plan.frequency_hz;
+    profile.started_unix_ns = taken.started.duration_since(UNIX_EPOCH).map(nanoseconds).unwrap_or(0);
+    profile.duration_ns = nanoseconds(taken.length);
+    profile
+}
+
+fn role(role: upprof_target::Role) -> Role {
+    use upprof_target::Role as From;
+    match role {
+        From::Master => Role::Master,
+        From::Worker => Role::Worker,
+        From::DrainingWorker => Role::DrainingWorker,
+        From::CacheManager => Role::CacheManager,
+        From::CacheLoader => Role::CacheLoader,
+        From::PrivilegedAgent => Role::PrivilegedAgent,
+        From::Other => Role::Other,
+    }
+}
+
+/// The kernel side's counters, and those of reading the target's memory.
+fn counters(processes: &Processes, taken: &Taken) -> Vec<Counter> {
+    let own = |name: &str, count, severity, meaning: &str| Counter {
+        name: name.into(),
+        count,
+        meaning: meaning.into(),
+        severity,
+    };
+    let book = &processes.book;
+    COUNTERS
+        .iter()
+        .zip(&taken.finished.counters)
+        .map(|(c, n)| own(c.name, *n, c.severity, c.meaning))
+        .chain([
+            own(
+                "lua_functions_freed",
+                book.replaced,
+                Severity::Doubt,
+                "Lua functions that were freed before their name was read",
+            ),
+            own(
+                "lua_functions_unreadable",
+                book.unreadable,
+                Severity::Doubt,
+                "Lua functions whose memory could not be read, mostly of processes that had ended",
+            ),
+            own(
+                "traces_gone",
+                book.traces_gone,
+                Severity::Doubt,
+                "compiled traces that were flushed, or could not be read, before they were named",
+            ),
+            own(
+                "malformed_records",
+                taken.malformed,
+                Severity::Loss,
+                "records from the kernel that could not be decoded: a bug of upprof",
+            ),
+        ])
+        .collect()
+}
+
+fn skip(what: impl Into<String>, why: impl Into<String>) -> Skipped {
+    Skipped { what: what.into(), why: why.into() }
+}
+
+fn problems(processes: &Processes, taken: &Taken) -> Vec<Skipped> {
+    let mut all: Vec<Skipped> = Vec::new();
+    for known in processes.known.values().filter(|k| k.sampled) {
+        if let Some(why) = &known.lua_unavailable {
+            all.push(skip(format!("Lua stacks of process {}", known.info.pid), why));
+        }
+    }
+    let unusable = processes.library.unusable.iter();
+    all.extend(unusable.map(|(name, why)| skip(format!("symbols and unwind table of {name}"), why)));
+    all.extend(processes.problems.iter().map(|(what, why)| skip(what, why)));
+    if let Some(why) = &taken.finished.not_following {
+        all.push(skip("processes started during the window", why));
+    }
+    all
+}
+
+fn describe_capture(
+    plan: &Plan,
+    target: &Target,
+    processes: &Processes,
+    taken: &Taken,
+    profile: &Profile,
+) -> Manifest {
+    let mut m = Manifest::of(profile);
+    m.upprof_version = env!("CARGO_PKG_VERSION").into();
+    m.host = host();
+    if let (Some(c), Some(to)) = (&target.container, &mut m.container) {
+        to.id = c.id.clone();
+        to.image = Some(c.image.clone());
+        to.runtime = Some("docker".into());
+    }
+    m.capture.duration_asked_ns = Some(plan.duration.map_or(0, nanoseconds));
+    m.capture.sampling_source = "cpu-clock (software)".into();
+    m.capture.ended_by = taken.end.text().into();
+    m.capture.set_up_ns = Some(nanoseconds(taken.set_up));
+    for known in processes.known.values() {
+        for (owner, vm) in &known.vms {
+            let space = processes.spaces.get(&known.info.pid);
+            let object = space.and_then(|s| s.find(vm.vm_text.start)).map(|mapped| mapped.object);
+            m.lua_vms.push(manifest::LuaVm {
+                pid: known.info.pid,
+                module: object.map(|o| processes.library.objects.get(o).name.clone()).unwrap_or_default(),
+                version: object.and_then(|o| processes.library.luajit_version(o)),
+                layout: format!("{owner}: {}", vm.describe()),
+                trusted_because: "main thread, mainthref, cur_L, jit_base, vmstate and the dispatch table \
+                                  agree with the live memory"
+                    .into(),
+            });
+        }
+    }
+    m.own_cost.bpf_total_ns = Some(taken.finished.sampling.ns);
+    m.own_cost.bpf_runs = Some(taken.finished.sampling.runs);
+    m.own_cost.upprof_cpu_ns = Some(nanoseconds(own_cpu()));
+    m.own_cost.upprof_window_cpu_ns = Some(nanoseconds(taken.own_cpu));
+    m.own_cost.upprof_max_rss_bytes = own_max_rss_bytes();
+    m
+}
+
+fn host() -> manifest::Host {
+    let read = |path: &str| std::fs::read_to_string(path).map(|s| s.trim().to_owned()).unwrap_or_default();
+    manifest::Host {
+        kernel_release: read("/proc/sys/kernel/osrelease"),
+        machine: std::env::consts::ARCH.into(),
+        cpus_online: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
+    }
+}
+
+/// Every file of the bundle, the manifest and the page last: they list the others.
+fn write_files(
+    plan: &Plan,
+    processes: &Processes,
+    profile: &Profile,
+    manifest: &mut Manifest,
+    taken: &Taken,
+    bundle: &BundleDir,
+) -> Result<std::path::PathBuf, BundleError> {
+    let mut artifacts = Vec::new();
+    for exporter in export::bundle() {
+        let size = bundle.write(exporter.path(), |out| exporter.write(profile, out))?;
+        artifacts.push(artifact(exporter.path(), exporter.what(), Some(size)));
+    }
+    if plan.keep_binaries {
+        for (path, bytes) in kept_binaries(processes) {
+            let size = bundle.write(&path, |out| Ok(out.write_all(bytes)?))?;
+            artifacts.push(artifact(&path, "a binary of the target, as it was mapped", Some(size)));
+        }
+    }
+    artifacts.push(artifact("manifest.yaml", "who, what, how, own cost, what is missing and why", None));
+    artifacts.push(artifact(Page::PATH, Page::WHAT, None));
+    manifest.artifacts = artifacts;
+    // What the bundle itself took can only be told up to here.
+    manifest.own_cost.finish_ns = Some(nanoseconds(taken.ended_at.elapsed()));
+    let yaml = manifest.to_yaml().map_err(|e| BundleError::Write {
+        path: bundle.path().join("manifest.yaml"),
+        source: ExportError::Io(std::io::Error::other(e)),
+    })?;
+    bundle.write("manifest.yaml", |out| Ok(out.write_all(yaml.as_bytes())?))?;
+    let page = Page { profile, manifest };
+    bundle.write(Page::PATH, |out| page.write(out))?;
+    bundle.archive()
+}
+
+fn artifact(path: &str, what: &str, size_bytes: Option<u64>) -> Artifact {
+    Artifact { path: path.into(), what: what.into(), size_bytes }
+}
+
+/// nginx's own binary and the file that holds LuaJIT, each once.
+fn kept_binaries(processes: &Processes) -> Vec<(String, &[u8])> {
+    let mut objects = Vec::new();
+    for (pid, known) in &processes.known {
+        let Some(space) = processes.spaces.get(pid) else { continue };
+        for (_, vm) in &known.vms {
+            objects.extend(space.find(vm.vm_text.start).map(|m| m.object));
+        }
+        // The program itself is the lowest mapping of a process that is not position independent, and
+        // the one with nginx's symbols otherwise; both are found by name.
+        let named = |name: &str| processes.library.objects.iter().find(|(_, o)| o.name == name);
+        objects.extend(named(&known.info.comm).map(|(id, _)| id));
+        objects.extend(named("nginx").map(|(id, _)| id));
+    }
+    objects.sort();
+    objects.dedup();
+    objects
+        .into_iter()
+        .filter_map(|id| {
+            let name = file_name(&processes.library.objects.get(id).name);
+            Some((format!("binaries/{name}"), processes.library.image(id)?.bytes()))
+        })
+        .collect()
+}
+
+/// A hostile file name as a plain one.
+fn file_name(name: &str) -> String {
+    const MAX: usize = 100;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
+    let name: String = name.chars().map(plain).take(MAX).collect();
+    format!("_{name}").trim_start_matches("_.").trim_start_matches('_').to_owned()
+}
+
+/// The result in two lines.
+fn tell(profile: &Profile, taken: &Taken, voice: Voice) {
+    let sum = |severity| -> u64 {
+        profile.counters.iter().filter(|c| c.severity == severity).map(|c| c.count).sum()
+    };
+    voice.note(&format!(
+        "{} samples in {:.1} s ({} distinct stacks), {} lost, {} doubtful",
+        profile.total(),
+        profile.duration_seconds(),
+        taken.recording.len(),
+        sum(Severity::Loss),
+        sum(Severity::Doubt),
+    ));
+    if taken.end == super::window::End::TargetGone {
+        voice.warn("the target exited before the window ended; what was collected until then is written");
+    }
+}

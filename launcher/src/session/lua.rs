@@ -1,0 +1,116 @@
+//! What is known of the target's Lua functions: read while they live, named at the end.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use upprof_luajit::{Builtins, Proto, ProtoError, Trace, Vm, builtins};
+use upprof_memory::Live;
+use upprof_nginx::Owner;
+use upprof_profile::raw::{PackedFrame, RawFrame};
+
+/// A Lua frame as it was read: which prototype, which line.
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    pub(super) proto: Rc<Proto>,
+    /// Line being executed, 0 where unknown.
+    pub(super) line: u32,
+}
+
+/// Everything read of Lua frames so far.
+#[derive(Default)]
+pub(super) struct LuaBook {
+    vms: HashMap<u32, Vec<Vm>>,
+    protos: HashMap<(u32, u64, u32), Option<Rc<Proto>>>,
+    frames: HashMap<(u32, PackedFrame), Read>,
+    builtins: HashMap<u64, Builtins>,
+    c_functions: HashMap<(u32, u64, u8), Option<String>>,
+    /// Prototypes that were freed or replaced before they were read.
+    pub(super) replaced: u64,
+    /// Prototypes whose memory could not be read.
+    pub(super) unreadable: u64,
+    /// Traces that were flushed before they were read.
+    pub(super) traces_gone: u64,
+}
+
+impl LuaBook {
+    /// Remembers a process's VMs. A new process with a pid seen before replaces it.
+    pub(super) fn add_process(&mut self, pid: u32, vms: &[(Owner, Vm)]) {
+        self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
+    }
+
+    /// Reads what a frame points at; called the first time it is seen.
+    pub(super) fn observe(&mut self, pid: u32, frame: PackedFrame) {
+        match frame.unpack() {
+            RawFrame::Lua { proto, pc, check } => {
+                if let Some(proto) = self.proto(pid, proto, check) {
+                    let line = pc.and_then(|pc| proto.line(&Live::new(pid), pc.checked_sub(1)?));
+                    self.frames.insert((pid, frame), Read { proto, line: line.unwrap_or(0) });
+                }
+            }
+            RawFrame::Trace { number: Some(number), .. } => self.observe_trace(pid, frame, number),
+            RawFrame::LuaC { function, ffid } => self.observe_c_function(pid, function, ffid),
+            _ => {}
+        }
+    }
+
+    fn proto(&mut self, pid: u32, addr: u64, check: u32) -> Option<Rc<Proto>> {
+        if let Some(known) = self.protos.get(&(pid, addr, check)) {
+            return known.clone();
+        }
+        let memory = Live::new(pid);
+        let mut found = None;
+        let mut replaced = false;
+        for vm in self.vms.get(&pid).into_iter().flatten() {
+            match Proto::read(&memory, vm, addr, check) {
+                Ok(proto) => found = Some(Rc::new(proto)),
+                Err(ProtoError::Replaced) => replaced = true,
+                Err(ProtoError::Memory(_)) => {}
+            }
+        }
+        if found.is_none() {
+            *(if replaced { &mut self.replaced } else { &mut self.unreadable }) += 1;
+        }
+        self.protos.insert((pid, addr, check), found.clone());
+        found
+    }
+
+    /// A trace is shown as where its root starts: that is what people recognise, and what stays the
+    /// same between workers.
+    fn observe_trace(&mut self, pid: u32, frame: PackedFrame, number: u32) {
+        let memory = Live::new(pid);
+        for vm in self.vms.get(&pid).into_iter().flatten() {
+            let Some(trace) = Trace::read(&memory, vm, number) else { continue };
+            let root = if trace.root == 0 { Some(trace) } else { Trace::read(&memory, vm, trace.root) };
+            let Some(start) = root else { continue };
+            if let Ok(proto) = Proto::read_unsampled(&memory, vm, start.start_proto) {
+                let line = proto.line(&memory, start.start_pos).unwrap_or(0);
+                self.frames.insert((pid, frame), Read { proto: Rc::new(proto), line });
+                return;
+            }
+        }
+        self.traces_gone += 1;
+    }
+
+    fn observe_c_function(&mut self, pid: u32, function: u64, ffid: u8) {
+        if self.c_functions.contains_key(&(pid, function, ffid)) {
+            return;
+        }
+        let memory = Live::new(pid);
+        let mut name = None;
+        for vm in self.vms.get(&pid).into_iter().flatten() {
+            // Workers of one master have the same VM at the same address, with the same names.
+            let names = self.builtins.entry(vm.g).or_insert_with(|| builtins(&memory, vm));
+            name = name.or_else(|| names.get(&(function, ffid)).cloned());
+        }
+        self.c_functions.insert((pid, function, ffid), name);
+    }
+
+    /// What was read of a Lua or trace frame.
+    pub(super) fn get(&self, pid: u32, frame: PackedFrame) -> Option<&Read> {
+        self.frames.get(&(pid, frame))
+    }
+
+    /// The name of a C or fast function.
+    pub(super) fn c_function(&self, pid: u32, function: u64, ffid: u8) -> Option<String> {
+        self.c_functions.get(&(pid, function, ffid)).cloned().flatten()
+    }
+}

@@ -1,0 +1,345 @@
+//! What is known of each process of the target, and what the kernel side is told of it.
+
+use super::lua::LuaBook;
+use super::objects::Library;
+use super::target::Target;
+use crate::failure::Failure;
+use crate::ui::Voice;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use upprof_luajit::{CodeMap, Vm};
+use upprof_nginx::Owner;
+use upprof_probes::{Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, TableId};
+use upprof_stacks::{AddressSpace, ObjectId, Objects};
+use upprof_target::{ProcessInfo, Role};
+
+/// One process of the target.
+pub(super) struct Known {
+    pub(super) info: ProcessInfo,
+    pub(super) vms: Vec<(Owner, Vm)>,
+    pub(super) lua_unavailable: Option<String>,
+    /// CPU time at the start of the window, or when it was first seen.
+    pub(super) cpu_at_start: Option<u64>,
+    pub(super) cpu_at_end: Option<u64>,
+    pub(super) sampled: bool,
+    pub(super) alive: bool,
+    spec: ProcessSpec,
+}
+
+/// All processes of the target, those that have ended included.
+pub(super) struct Processes {
+    pub(super) known: BTreeMap<u32, Known>,
+    pub(super) spaces: HashMap<u32, AddressSpace>,
+    pub(super) library: Library,
+    pub(super) book: LuaBook,
+    /// Things that went wrong without ending the capture.
+    pub(super) problems: Vec<(String, String)>,
+    tables: HashMap<ObjectId, TableId>,
+    policy: Policy,
+}
+
+/// Which processes are sampled: decided once, at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    /// Those with a LuaJIT VM.
+    WithLua,
+    /// nginx's workers: none has a VM.
+    Workers,
+    /// All: nothing here is nginx.
+    All,
+}
+
+/// A process's code, for the detection of LuaJIT.
+struct Code<'a> {
+    space: &'a AddressSpace,
+    objects: &'a Objects,
+}
+
+impl CodeMap for Code<'_> {
+    fn code_mapping(&self, addr: u64) -> Option<Range<u64>> {
+        self.space.find(addr).map(|m| m.start..m.end)
+    }
+
+    fn function(&self, addr: u64) -> Option<Range<u64>> {
+        let m = self.space.find(addr)?;
+        let f = self.objects.get(m.object).table.function_at(addr.wrapping_sub(m.bias))?;
+        let at = |v: u32| u64::from(v).wrapping_add(m.bias);
+        Some(at(f.start)..at(f.end))
+    }
+}
+
+impl Processes {
+    /// Looks at every process that is there now.
+    pub(super) fn look_at(target: &Target, voice: Voice) -> Result<Self, Failure> {
+        let mut all = Self {
+            known: BTreeMap::new(),
+            spaces: HashMap::new(),
+            library: Library::default(),
+            book: LuaBook::default(),
+            problems: Vec::new(),
+            tables: HashMap::new(),
+            policy: Policy::All,
+        };
+        for info in target.processes()? {
+            all.add(target, info);
+        }
+        all.policy = all.choose_policy();
+        for known in all.known.values_mut() {
+            known.sampled = all.policy.samples(known);
+        }
+        all.tell(voice);
+        Ok(all)
+    }
+
+    fn choose_policy(&self) -> Policy {
+        if self.known.values().any(|k| !k.vms.is_empty()) {
+            Policy::WithLua
+        } else if self.known.values().any(|k| k.info.role != Role::Other) {
+            Policy::Workers
+        } else {
+            Policy::All
+        }
+    }
+
+    fn tell(&self, voice: Voice) {
+        let sampled: Vec<&Known> = self.known.values().filter(|k| k.sampled).collect();
+        let workers = sampled.iter().filter(|k| k.info.role == Role::Worker).count();
+        voice.note(&match (self.policy, sampled.len()) {
+            (Policy::WithLua, n) => format!("profiling {n} processes with LuaJIT, {workers} of them workers"),
+            (Policy::Workers, n) => {
+                format!("no LuaJIT found: profiling {n} nginx workers, native code only ({})", self.why_no_lua())
+            }
+            (Policy::All, n) => {
+                format!("no nginx and no LuaJIT found: profiling {n} processes, native code only")
+            }
+        });
+        for known in self.known.values() {
+            voice.detail(&format!("{} {} ({})", known.info.role, known.info.pid, known.info.title));
+            for (owner, vm) in &known.vms {
+                voice.detail(&format!("  {owner} VM: {}", vm.describe()));
+            }
+        }
+    }
+
+    fn why_no_lua(&self) -> String {
+        let first = self.known.values().find_map(|k| k.lua_unavailable.clone());
+        first.unwrap_or_else(|| "no VM".into())
+    }
+
+    /// Reads one process. A process that goes away meanwhile is left out.
+    fn add(&mut self, target: &Target, info: ProcessInfo) -> bool {
+        let pid = info.pid;
+        let Ok(maps) = target.proc.maps(pid) else { return false };
+        let memory = info.memory();
+        let space = self.library.address_space(&maps, &target.files(&info), &memory);
+        let (vms, lua_unavailable) = self.find_vms(&space, &memory);
+        let spec = ProcessSpec {
+            stack_span: stack_span(target.proc.stack_limit_bytes(pid).ok().flatten()),
+            vms: vms.iter().map(|(_, vm)| kernel_vm(vm)).collect(),
+            mappings: Vec::new(),
+        };
+        self.book.add_process(pid, &vms);
+        self.spaces.insert(pid, space);
+        let cpu = target.proc.cpu_time_ns(pid).ok();
+        self.known.insert(pid, Known {
+            info,
+            vms,
+            lua_unavailable,
+            cpu_at_start: cpu,
+            cpu_at_end: None,
+            sampled: false,
+            alive: true,
+            spec,
+        });
+        true
+    }
+
+    /// The Lua VMs of a process by nginx's symbols, each verified, or why there is none.
+    fn find_vms(
+        &mut self,
+        space: &AddressSpace,
+        memory: &upprof_memory::Live,
+    ) -> (Vec<(Owner, Vm)>, Option<String>) {
+        let mut vms = Vec::new();
+        let mut reasons = Vec::new();
+        for owner in [Owner::Http, Owner::Stream] {
+            let library = std::cell::RefCell::new(&mut self.library);
+            let symbol = |name: &str| {
+                let known = upprof_nginx::SYMBOLS.iter().find(|s| **s == name)?;
+                library.borrow_mut().symbol(space, known)
+            };
+            let state = match upprof_nginx::lua_state(memory, &symbol, owner) {
+                Ok(state) => state,
+                Err(e) => {
+                    reasons.push(format!("{owner}: {e}"));
+                    continue;
+                }
+            };
+            let code = Code { space, objects: &self.library.objects };
+            match upprof_luajit::attach(memory, &code, state) {
+                Ok(vm) => vms.push((owner, vm)),
+                Err(e) => reasons.push(format!("{owner}: {e}")),
+            }
+        }
+        let why = vms.is_empty().then(|| reasons.join("; "));
+        (vms, why)
+    }
+
+    /// Room in the kernel for what is known now, and for what may come during the window: reloads
+    /// double the workers, an upgrade brings new files.
+    pub(super) fn capacity(&self, distinct_stacks: u32) -> Capacity {
+        const SPARE_ROWS: usize = 256 << 10;
+        const SPARE_PAGES: usize = 256 << 10;
+        const MIN_PROCESSES: usize = 64;
+        let tables = || self.library.objects.iter().map(|(_, o)| &o.table);
+        let rows: usize = tables().map(|t| t.rows().len() + 1).sum();
+        let pages: usize = tables().map(upprof_probes::index_entries).sum();
+        let fit = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Capacity {
+            processes: fit((self.known.len() * 4).max(MIN_PROCESSES)),
+            rows: fit(rows + rows / 4 + SPARE_ROWS),
+            pages: fit(pages + pages / 4 + SPARE_PAGES),
+            stacks: distinct_stacks,
+        }
+    }
+
+    /// Tells the kernel side of every process.
+    pub(super) fn describe_all(&mut self, probe: &mut Probe) -> Result<(), ProbeError> {
+        let pids: Vec<u32> = self.known.keys().copied().collect();
+        for pid in pids {
+            self.describe(probe, pid)?;
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self, probe: &mut Probe, pid: u32) -> Result<(), ProbeError> {
+        let Some(known) = self.known.get_mut(&pid) else { return Ok(()) };
+        if !known.sampled {
+            return probe.watch(pid);
+        }
+        let Some(space) = self.spaces.get(&pid) else { return Ok(()) };
+        let mut mappings = Vec::new();
+        for m in space.mapped() {
+            let table = match self.tables.get(&m.object) {
+                Some(table) => *table,
+                None => {
+                    let added = probe.add_table(&self.library.objects.get(m.object).table);
+                    let Ok(table) = added else {
+                        let name = self.library.objects.get(m.object).name.clone();
+                        self.problems.push((name, "no room for its unwind table".into()));
+                        continue;
+                    };
+                    *self.tables.entry(m.object).or_insert(table)
+                }
+            };
+            mappings.push(MappedTable { start: m.start, end: m.end, bias: m.bias, table });
+        }
+        known.spec.mappings = mappings;
+        if known.spec.dropped_mappings() + known.spec.dropped_vms() > 0 {
+            let what = format!(
+                "process {pid}: {} mappings and {} VMs",
+                known.spec.dropped_mappings(),
+                known.spec.dropped_vms()
+            );
+            self.problems.push((what, "more than the kernel side takes".into()));
+        }
+        probe.sample(pid, &known.spec)
+    }
+
+    /// A process that was forked, or runs another program now.
+    pub(super) fn arrived(&mut self, target: &Target, probe: &mut Probe, pid: u32) -> Result<(), ProbeError> {
+        let before = self.known.remove(&pid);
+        let added = target.proc.info(pid).is_ok_and(|info| self.add(target, info));
+        if !added {
+            // Gone already, or not readable: what was known of it stays.
+            self.known.extend(before.map(|k| (pid, k)));
+            return Ok(());
+        }
+        if let Some(known) = self.known.get_mut(&pid) {
+            // Its title may not be set yet: what it inherited from the master decides.
+            known.sampled = self.policy.samples(known);
+            if let Some(before) = before {
+                known.cpu_at_start = before.cpu_at_start;
+                known.sampled |= before.sampled && self.policy != Policy::WithLua;
+            } else {
+                known.cpu_at_start = Some(0);
+            }
+        }
+        match self.describe(probe, pid) {
+            Err(ProbeError::Full { what, capacity }) => {
+                self.problems.push((format!("process {pid}"), format!("{what}: all {capacity} places are taken")));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// A process that has ended.
+    pub(super) fn ended(&mut self, target: &Target, probe: &mut Probe, pid: u32) {
+        probe.forget(pid);
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.alive = false;
+            // It is a zombie until its parent has waited for it.
+            known.cpu_at_end = target.proc.cpu_time_ns(pid).ok().or(known.cpu_at_end);
+        }
+    }
+
+    /// Whether any process is left.
+    pub(super) fn any_alive(&self) -> bool {
+        self.known.values().any(|k| k.alive && k.sampled)
+    }
+
+    /// Takes what `/proc` still says at the end of the window: CPU times, and titles that were not set
+    /// when the process was first seen.
+    pub(super) fn last_look(&mut self, target: &Target) {
+        for (pid, known) in &mut self.known {
+            if !known.alive {
+                continue;
+            }
+            match target.proc.info(*pid) {
+                Ok(now) if now.start_time_ticks == known.info.start_time_ticks => {
+                    known.info.role = now.role;
+                    known.info.title = now.title;
+                    known.cpu_at_end = target.proc.cpu_time_ns(*pid).ok();
+                }
+                _ => known.alive = false,
+            }
+        }
+    }
+}
+
+impl Policy {
+    fn samples(self, known: &Known) -> bool {
+        match self {
+            Self::WithLua => !known.vms.is_empty(),
+            Self::Workers => known.info.role != Role::Master,
+            Self::All => true,
+        }
+    }
+}
+
+/// How far apart stack pointer and C frame may lie. Without a limit, as far as Linux lets a stack of
+/// one thread grow by default; a second thread's stack is further away than that.
+fn stack_span(limit: Option<u64>) -> u64 {
+    const DEFAULT: u64 = 8 << 20;
+    const MAX: u64 = 64 << 20;
+    limit.unwrap_or(DEFAULT).clamp(64 << 10, MAX)
+}
+
+fn kernel_vm(vm: &Vm) -> LuaVm {
+    let small = |v: u64| u16::try_from(v).unwrap_or(0);
+    LuaVm {
+        g: vm.g,
+        dispatch: vm.dispatch,
+        vm_text: (vm.vm_text.start, vm.vm_text.end),
+        layout: LuaLayout {
+            gc64: vm.fixed.ref_size == 8,
+            g_vmstate: vm.era.vmstate,
+            g_cur_l: vm.era.cur_l,
+            g_jit_base: vm.era.jit_base,
+            tr_startpc: small(vm.fixed.tr_startpc),
+            tr_startins: small(vm.fixed.tr_startins),
+            tr_spadjust: small(vm.fixed.tr_spadjust),
+        },
+    }
+}
