@@ -248,3 +248,12 @@ fn no_samples_is_a_page_that_says_why() {
         }
     }
 }
+
+#[test]
+fn a_function_without_a_symbol_names_its_module_once() {
+    let mut m = common::Maker::default();
+    let worker = m.process(1, upprof_profile::Role::Worker, None);
+    m.sample(worker, upprof_profile::VmState::NotLua, 1, &["native libx.so+0x10 libx.so"]);
+    let html = page(&m.profile, &Manifest::of(&m.profile));
+    assert_eq!(rows(&parse(&html), 0)[0][0], "libx.so+0x10");
+}
