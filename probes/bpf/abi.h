@@ -177,7 +177,7 @@ enum mark {
 struct frame {
 	u64 word; /* addr (48 bits) | kind << 56 | ffid << 48 */
 	u32 pc;   /* FRAME_LUA: bytecode index of the next instruction, ~0 unknown; else aux */
-	u32 check; /* FRAME_LUA: firstline ^ sizebc << 16, tells a reused prototype */
+	u32 check; /* FRAME_LUA: sizebc ^ numparams << 24 ^ framesize << 16, tells a reused prototype */
 };
 UPPROF_ASSERT(sizeof(struct frame) == 16);
 

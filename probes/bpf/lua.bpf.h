@@ -18,6 +18,7 @@
 
 enum {
 	GCT_THREAD = 6,
+	GCT_PROTO = 7,
 	GCT_FUNC = 8,
 	FFID_LUA = 0,
 	/* frame link: type in the low bits, else a bytecode address (4-aligned) */
@@ -73,7 +74,7 @@ INLINE int in_vm_text(const struct lua_vm *vm, u64 ip)
 	return ip >= vm->vm_text_start && ip < vm->vm_text_end;
 }
 
-INLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
+NOINLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
 {
 	if (vm->layout.gc64) {
 		struct {
@@ -111,7 +112,7 @@ INLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
 	return t->gct == GCT_THREAD && t->g == vm->g ? 0 : -1;
 }
 
-INLINE int read_func(const struct lua_vm *vm, u64 addr, struct lua_func *f)
+NOINLINE int read_func(const struct lua_vm *vm, u64 addr, struct lua_func *f)
 {
 	if (vm->layout.gc64) {
 		struct {
@@ -155,45 +156,41 @@ INLINE u64 read_cfunction(const struct lua_vm *vm, u64 func)
 	return f;
 }
 
-/* GCproto from sizebc to firstline, in one read (64 bytes). */
-INLINE int read_proto(const struct lua_vm *vm, u64 proto, u32 *sizebc, u32 *firstline)
+/*
+ * GCproto's header: {gct, numparams, framesize, sizebc}, one word in GC64 and GC32 alike but for its
+ * place. `check` tells a prototype from another that took its place after it was collected.
+ */
+INLINE int read_proto(const struct lua_vm *vm, u64 proto, u32 *sizebc, u32 *check)
 {
-	if (vm->layout.gc64) {
-		struct {
-			u32 sizebc;
-			u64 between[7];
-			u32 firstline;
-		} __attribute__((packed)) raw;
-		if (read_user(&raw, sizeof(raw), proto + 12))
-			return -1;
-		*sizebc = raw.sizebc;
-		*firstline = raw.firstline;
-	} else {
-		struct {
-			u32 sizebc, between[8], firstline;
-		} raw;
-		if (read_user(&raw, sizeof(raw), proto + 8))
-			return -1;
-		*sizebc = raw.sizebc;
-		*firstline = raw.firstline;
-	}
+	struct {
+		u8 marked, gct, numparams, framesize;
+		u32 sizebc;
+	} raw;
+
+	if (read_user(&raw, sizeof(raw), proto + (vm->layout.gc64 ? 8 : 4)) || raw.gct != GCT_PROTO)
+		return -1;
+	*sizebc = raw.sizebc;
+	*check = raw.sizebc ^ (u32)raw.numparams << 24 ^ (u32)raw.framesize << 16;
 	return 0;
 }
 
-INLINE int read_slot(const struct lua_vm *vm, u64 frame, struct lua_slot *s)
+/* A frame's function and link. Callers are below: the window reaches down from there. */
+INLINE int read_slot(struct walk *w, const struct lua_vm *vm, u64 frame, struct lua_slot *s)
 {
+	u64 refill = frame + 8 - WINDOW_BYTES, word;
+
+	if (refill < w->stack_lo)
+		refill = w->stack_lo;
+	if (read_word(&w->lua_stack, frame, refill, &word))
+		return -1;
 	if (vm->layout.gc64) {
-		u64 raw[2];
-		if (read_user(raw, sizeof(raw), frame - 8))
+		s->link = word;
+		if (read_word(&w->lua_stack, frame - 8, refill, &word))
 			return -1;
-		s->func = raw[0] & GC64_ADDRESS;
-		s->link = raw[1];
+		s->func = word & GC64_ADDRESS;
 	} else {
-		u32 raw[2];
-		if (read_user(raw, sizeof(raw), frame))
-			return -1;
-		s->func = raw[0];
-		s->link = raw[1];
+		s->func = (u32)word;
+		s->link = word >> 32;
 	}
 	return 0;
 }
@@ -273,11 +270,11 @@ INLINE s32 cframe_nres(const struct lua_vm *vm, const struct cframe *c)
 /* ---- which Lua function is the leaf ---------------------------------------------------------- */
 
 /* Whether a Lua frame with this base can be the one executing at bytecode address `pc`. */
-NOINLINE int base_fits(const struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+NOINLINE int base_fits(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
 {
 	struct lua_slot s;
 	struct lua_func f;
-	u32 sizebc, firstline;
+	u32 sizebc, check;
 
 	if (!vm->layout.gc64) {
 		base = (u32)base;
@@ -285,11 +282,11 @@ NOINLINE int base_fits(const struct walk *w, const struct lua_vm *vm, u64 base, 
 	}
 	if (base <= frame_bottom(vm, w) || base > w->stack_hi || (base & 7))
 		return 0;
-	if (read_slot(vm, base - slot_bytes(), &s) || read_func(vm, s.func, &f))
+	if (read_slot(w, vm, base - slot_bytes(), &s) || read_func(vm, s.func, &f))
 		return 0;
 	if (f.ffid != FFID_LUA)
 		return pc == f.pc + 4 || pc == s.link;
-	if (read_proto(vm, f.pc - proto_size(vm), &sizebc, &firstline))
+	if (read_proto(vm, f.pc - proto_size(vm), &sizebc, &check))
 		return 0;
 	return pc > f.pc && pc <= f.pc + 4 * (u64)sizebc;
 }
@@ -335,7 +332,7 @@ INLINE void leaf_compiled(struct walk *w, const struct lua_vm *vm)
 
 	w->pc = 0;
 	if (base)
-		emit(w, FRAME_TRACE, w->jit_ip, 0, w->vmstate >= 0 ? (u32)w->vmstate : PC_UNKNOWN, 0);
+		emit(w, frame_word(FRAME_TRACE, w->jit_ip, 0), w->vmstate >= 0 ? (u32)w->vmstate : PC_UNKNOWN, 0);
 	if (base > frame_bottom(vm, w) && base <= w->stack_hi && !(base & 7)) {
 		w->frame = base - slot_bytes();
 		return;
@@ -388,7 +385,7 @@ INLINE void leaf(struct walk *w, const struct lua_vm *vm)
 /* ---- segments -------------------------------------------------------------------------------- */
 
 /* Ends a segment: native code goes on where the C frame was entered from. */
-INLINE void leave_lua(struct walk *w, const struct lua_vm *vm)
+NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 {
 	const struct cframe *c = &w->cframe;
 	u64 next = c->word[4] & ~(u64)CFRAME_MASK;
@@ -414,6 +411,7 @@ INLINE void leave_lua(struct walk *w, const struct lua_vm *vm)
 	w->cf = next;
 	w->segment++;
 	w->phase = PHASE_NATIVE;
+	return 0;
 }
 
 /*
@@ -464,31 +462,48 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 	return 0;
 }
 
-INLINE void lua_broken(struct walk *w, const struct lua_vm *vm)
+NOINLINE int lua_broken(struct walk *w, const struct lua_vm *vm)
 {
 	count(COUNT_LUA_BROKEN);
 	emit_mark(w, MARK_LUA_LOST);
 	w->frame = 0;
-	leave_lua(w, vm);
+	return leave_lua(w, vm);
+}
+
+/* Reads what a frame's function is, unless it is the one read last. */
+NOINLINE int know_function(struct walk *w, const struct lua_vm *vm, u64 func)
+{
+	struct lua_known *k = &w->known;
+	struct lua_func f;
+
+	if (k->func == func)
+		return 0;
+	k->func = 0;
+	if (read_func(vm, func, &f))
+		return -1;
+	k->pc = f.pc;
+	k->ffid = f.ffid;
+	if (f.ffid != FFID_LUA)
+		k->cfunction = read_cfunction(vm, func);
+	else if (read_proto(vm, f.pc - proto_size(vm), &k->sizebc, &k->check))
+		return -1;
+	k->func = func;
+	return 0;
 }
 
 /* Emits the Lua or C function of one frame. */
 NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 {
-	struct lua_func f;
-	u32 sizebc, firstline, at = PC_UNKNOWN;
-	u64 proto, pc = w->pc;
+	const struct lua_known *k = &w->known;
+	u32 at = PC_UNKNOWN;
+	u64 pc = w->pc, bytecode;
 
-	if (read_func(vm, func, &f))
+	if (know_function(w, vm, func))
 		return -1;
-	if (f.ffid != FFID_LUA) {
-		emit(w, FRAME_LUA_C, read_cfunction(vm, func), f.ffid, f.ffid, 0);
-		return 0;
-	}
-	proto = f.pc - proto_size(vm);
-	if (read_proto(vm, proto, &sizebc, &firstline))
-		return -1;
-	if (pc && !(pc > f.pc && pc <= f.pc + 4 * (u64)sizebc)) {
+	if (k->ffid != FFID_LUA)
+		return emit(w, frame_word(FRAME_LUA_C, k->cfunction, k->ffid), k->ffid, 0);
+	bytecode = k->pc;
+	if (pc && !(pc > bytecode && pc <= bytecode + 4 * (u64)k->sizebc)) {
 		/*
 		 * A trace that starts at a return instruction patches it to JLOOP, and an exit to it
 		 * leaves PC inside GCtrace.startins; the real address is startpc (lj_debug.c).
@@ -497,7 +512,7 @@ NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 		u64 trace = pc - 4 - vm->layout.tr_startins;
 
 		if (!read_user(&start, vm->layout.gc64 ? 8 : 4, trace + vm->layout.tr_startpc) &&
-		    start >= f.pc && start < f.pc + 4 * (u64)sizebc) {
+		    start >= bytecode && start < bytecode + 4 * (u64)k->sizebc) {
 			pc = start + 4;
 		} else {
 			count(COUNT_LUA_PC_OUTSIDE);
@@ -505,9 +520,8 @@ NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 		}
 	}
 	if (pc)
-		at = (u32)((pc - f.pc) / 4);
-	emit(w, FRAME_LUA, proto, 0, at, firstline ^ sizebc << 16);
-	return 0;
+		at = (u32)((pc - bytecode) / 4);
+	return emit(w, frame_word(FRAME_LUA, bytecode - proto_size(vm), 0), at, k->check);
 }
 
 /*
@@ -553,7 +567,7 @@ INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
 		leave_lua(w, vm);
 		return;
 	}
-	if (frame > w->stack_hi || read_slot(vm, frame, &s)) {
+	if (frame > w->stack_hi || read_slot(w, vm, frame, &s)) {
 		lua_broken(w, vm);
 		return;
 	}

@@ -71,29 +71,20 @@ INLINE const struct unwind_row *find_row(const struct mapping *m, u64 vaddr)
 	return found;
 }
 
-/*
- * The top of a frame, as compilers lay it out: return address, then up to six pushed registers. One
- * read brings all that a rule usually asks for.
- */
-enum { FRAME_TOP_WORDS = 7 };
+/* A word of the native stack. Callers' frames are above: the window reaches up from there. */
+INLINE int read_stack(struct walk *w, u64 addr, u64 *out)
+{
+	return read_word(&w->native_stack, addr, addr - 64, out);
+}
 
 /* Restores one callee-saved register. Returns whether its value is known afterwards. */
-INLINE u8 restore(u64 *reg, u8 known, s16 off, u64 cfa, const u64 *top)
+INLINE u8 restore(struct walk *w, u64 *reg, u8 known, s16 off, u64 cfa)
 {
 	if (off == SAVED_SAME)
 		return known;
 	if (off == SAVED_LOST)
 		return 0;
-	if (off < 0 && off >= -8 * FRAME_TOP_WORDS && !(off & 7)) {
-		u32 i = (u32)(off + 8 * FRAME_TOP_WORDS) / 8;
-
-		HIDE(i);
-		if (i >= FRAME_TOP_WORDS)
-			return 0;
-		*reg = top[i];
-		return 1;
-	}
-	return read_user(reg, 8, cfa + (s64)off) == 0;
+	return read_stack(w, cfa + (s64)off, reg) == 0;
 }
 
 /*
@@ -135,7 +126,7 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 	m = find_mapping(w, p, at);
 	if (!m)
 		return OUTCOME_NO_MAPPING;
-	emit(w, w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, ip, 0, 0, 0);
+	emit(w, frame_word(w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, ip, 0), 0, 0);
 	w->n_native++;
 	row = find_row(m, at - m->bias);
 	if (!row)
@@ -180,19 +171,11 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 	/* Stacks grow down: a caller's frame is above, by at least its return address. */
 	if (cfa < w->sp + 8)
 		return OUTCOME_NO_PROGRESS;
-	if (row->rbp_off == SAVED_SAME && row->rbx_off == SAVED_SAME && row->r14_off == SAVED_SAME) {
-		if (read_user(&ra, 8, cfa - 8))
-			return OUTCOME_READ_FAILED;
-	} else {
-		u64 *top = w->frame_top;
-
-		if (read_user(top, 8 * FRAME_TOP_WORDS, cfa - 8 * FRAME_TOP_WORDS))
-			return OUTCOME_READ_FAILED;
-		ra = top[FRAME_TOP_WORDS - 1];
-		w->bp_known = restore(&w->bp, w->bp_known, row->rbp_off, cfa, top);
-		w->bx_known = restore(&w->bx, w->bx_known, row->rbx_off, cfa, top);
-		w->r14_known = restore(&w->r14, w->r14_known, row->r14_off, cfa, top);
-	}
+	if (read_stack(w, cfa - 8, &ra))
+		return OUTCOME_READ_FAILED;
+	w->bp_known = restore(w, &w->bp, w->bp_known, row->rbp_off, cfa);
+	w->bx_known = restore(w, &w->bx, w->bx_known, row->rbx_off, cfa);
+	w->r14_known = restore(w, &w->r14, w->r14_known, row->r14_off, cfa);
 	w->sp = cfa;
 	w->ip = ra;
 	w->leaf = 0;

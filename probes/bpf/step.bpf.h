@@ -25,6 +25,8 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->bp_known = w->bx_known = w->r14_known = 1;
 	w->leaf = 1;
 	w->last_mapping = 0;
+	w->known.func = 0;
+	w->native_stack.start = w->lua_stack.start = ~0ULL;
 	w->n_frames = w->n_native = w->n_lua = 0;
 	w->h1 = w->h2 = 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
@@ -68,7 +70,7 @@ INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 		w->jit_ip = w->ip;
 	} else {
 		if (outcome == OUTCOME_NO_MAPPING)
-			emit(w, w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, w->ip, 0, 0, 0);
+			emit(w, frame_word(w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, w->ip, 0), 0, 0);
 		emit_mark(w, MARK_NATIVE_LOST);
 		count(COUNT_NATIVE_LOST);
 	}

@@ -37,9 +37,9 @@ pub enum ProtoError {
     Replaced,
 }
 
-/// The check value that the kernel side sends along: `firstline ^ sizebc << 16`.
-fn check_value(firstline: u32, sizebc: u32) -> u32 {
-    firstline ^ sizebc << 16
+/// The check value that the kernel side sends along, from three fields of the header.
+fn check_value(numparams: u8, framesize: u8, sizebc: u32) -> u32 {
+    sizebc ^ u32::from(numparams) << 24 ^ u32::from(framesize) << 16
 }
 
 impl Proto {
@@ -49,7 +49,10 @@ impl Proto {
     /// [`ProtoError::Replaced`] when it is not.
     pub fn read(mem: &dyn Memory, vm: &Vm, addr: u64, check: u32) -> Result<Self, ProtoError> {
         let proto = Self::read_unsampled(mem, vm, addr)?;
-        if check_value(proto.firstline, proto.sizebc) != check {
+        // numparams and framesize follow gct in both modes.
+        let header = addr + vm.fixed.gct;
+        let (numparams, framesize) = (mem.u8(header + 1)?, mem.u8(header + 2)?);
+        if check_value(numparams, framesize, proto.sizebc) != check {
             return Err(ProtoError::Replaced);
         }
         Ok(proto)

@@ -32,7 +32,7 @@ pub enum RawFrame {
         proto: u64,
         /// Index of the *next* bytecode instruction (so the current one is `pc - 1`).
         pc: Option<u32>,
-        /// `firstline ^ sizebc << 16` when it was sampled.
+        /// `sizebc ^ numparams << 24 ^ framesize << 16` when it was sampled.
         check: u32,
     },
     /// A C function or fast function called from Lua.
