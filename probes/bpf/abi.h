@@ -42,6 +42,9 @@ enum upprof_limits {
 	ROW_SEARCH_STEPS = 9,
 	/* log2(MAX_MAPPINGS) + 1 */
 	MAPPING_SEARCH_STEPS = 9,
+	/* Rules kept per CPU for addresses met before; a power of two. */
+	ROW_CACHE_BITS = 9,
+	ROW_CACHE_ROWS = 512,
 	/*
 	 * Bytes of text that one entry of the page index covers, as a shift. Small: a sample finds the
 	 * tables cold in the cache, and every step of a search is a miss. 256 bytes hold 3 rows or so.
@@ -142,6 +145,7 @@ struct process_entry {
 };
 
 struct process_info {
+	u64 id;         /* never used twice: tells what was cached of an earlier description */
 	u64 stack_span; /* bytes a thread's stack may reach; from RLIMIT_STACK */
 	u32 n_mappings;
 	u32 n_vms;

@@ -24,6 +24,13 @@ INLINE int read_user(void *dst, u32 size, u64 addr)
 	return sim->read(sim->memory, dst, size, addr);
 }
 
+INLINE struct row_cache *row_cache(void)
+{
+	static __thread struct row_cache cache;
+
+	return &cache;
+}
+
 INLINE const struct unwind_page *page_entry(u32 index)
 {
 	return index < sim->n_pages ? &sim->pages[index] : 0;

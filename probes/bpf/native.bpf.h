@@ -71,6 +71,39 @@ INLINE const struct unwind_row *find_row(const struct mapping *m, u64 vaddr)
 	return found;
 }
 
+/*
+ * The rule for `at`, or null with the reason in `outcome`. What is found is kept for the next time; a
+ * failure is not, so that a file that becomes known is found.
+ */
+NOINLINE const struct unwind_row *rule_for(struct walk *w, const struct process_info *p, u64 at, int *outcome)
+{
+	struct row_cache *cache = row_cache();
+	const struct unwind_row *row;
+	const struct mapping *m;
+	u32 i = (u32)(at * 0x9e3779b97f4a7c15ULL >> (64 - ROW_CACHE_BITS));
+
+	if (!cache)
+		return 0;
+	HIDE(i);
+	struct cached_row *c = &cache->rows[i & (ROW_CACHE_ROWS - 1)];
+	if (c->at == at && c->process == p->id)
+		return &c->row;
+	m = find_mapping(w, p, at);
+	if (!m) {
+		*outcome = OUTCOME_NO_MAPPING;
+		return 0;
+	}
+	row = find_row(m, at - m->bias);
+	if (!row) {
+		*outcome = OUTCOME_NO_ROW;
+		return 0;
+	}
+	c->at = at;
+	c->process = p->id;
+	c->row = *row;
+	return &c->row;
+}
+
 /* A word of the native stack. Callers' frames are above: the window reaches up from there. */
 INLINE int read_stack(struct walk *w, u64 addr, u64 *out)
 {
@@ -113,9 +146,9 @@ INLINE int step_signal(struct walk *w)
  */
 INLINE int step_native(struct walk *w, const struct process_info *p)
 {
-	const struct mapping *m;
 	const struct unwind_row *row;
 	u64 ip = w->ip, cfa, ra;
+	int missing = OUTCOME_NO_ROW;
 
 	if (w->n_native >= MAX_NATIVE_FRAMES) {
 		emit_mark(w, MARK_TRUNCATED);
@@ -123,14 +156,13 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 	}
 	/* A return address may lie in the next function; the call itself does not. */
 	u64 at = w->leaf ? ip : ip - 1;
-	m = find_mapping(w, p, at);
-	if (!m)
-		return OUTCOME_NO_MAPPING;
+	row = rule_for(w, p, at, &missing);
+	if (!row && missing == OUTCOME_NO_MAPPING)
+		return missing;
 	emit(w, frame_word(w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, ip, 0), 0, 0);
 	w->n_native++;
-	row = find_row(m, at - m->bias);
 	if (!row)
-		return OUTCOME_NO_ROW;
+		return missing;
 
 	switch (row->cfa_kind) {
 	case CFA_RSP:

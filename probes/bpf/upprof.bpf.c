@@ -65,6 +65,13 @@ struct {
 } walks SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct row_cache);
+} row_caches SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } events SEC(".maps");
@@ -74,6 +81,13 @@ struct {
 INLINE int read_user(void *dst, u32 size, u64 addr)
 {
 	return bpf_probe_read_user(dst, size, (const void *)addr);
+}
+
+INLINE struct row_cache *row_cache(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&row_caches, &zero);
 }
 
 INLINE const struct unwind_page *page_entry(u32 index)

@@ -57,6 +57,24 @@ struct lua_known {
 enum { KERNEL_ROOM = 64 };
 UPPROF_ASSERT(KERNEL_ROOM * sizeof(struct frame) >= MAX_KERNEL_FRAMES * sizeof(u64));
 
+/* The rule for one address of one process, found before. */
+struct cached_row {
+	u64 at;
+	u64 process; /* process_info.id */
+	struct unwind_row row;
+};
+UPPROF_ASSERT(sizeof(struct cached_row) == 32);
+
+/*
+ * Rules for addresses met before, direct-mapped. The tables are megabytes: looking an address up
+ * touches three or four pages that a sample finds cold, in the cache and in the TLB. The frames of an
+ * event loop are the same few hundred again and again, and fit here into 16 KiB.
+ */
+struct row_cache {
+	struct cached_row rows[ROW_CACHE_ROWS];
+};
+UPPROF_ASSERT(ROW_CACHE_ROWS == 1 << ROW_CACHE_BITS);
+
 struct walk {
 	/* Registers of the frame to look at next. */
 	u64 ip, sp, bp, bx, r14;
@@ -100,6 +118,8 @@ struct walk {
 
 /* Reads the sampled process's memory: 0, or negative. Never faults pages in. */
 INLINE int read_user(void *dst, u32 size, u64 addr);
+/* This CPU's rules for addresses met before; null where there are none. */
+INLINE struct row_cache *row_cache(void);
 /* An entry of the page index / of the unwind rows; null when out of range. */
 INLINE const struct unwind_page *page_entry(u32 index);
 INLINE const struct unwind_row *row_entry(u32 index);

@@ -62,6 +62,8 @@ pub struct Probe {
     not_following: Option<String>,
     tables: Tables,
     slots: Vec<Option<u32>>,
+    /// Descriptions made so far: the newest one's id.
+    descriptions: u64,
     // Statistics are kept while this descriptor is open.
     _statistics: Option<OwnedFd>,
     skel: UpprofSkel<'static>,
@@ -115,6 +117,7 @@ impl Probe {
             not_following: None,
             tables,
             slots: vec![None; capacity.processes.max(1) as usize],
+            descriptions: 0,
             _statistics: enable_statistics(),
             skel,
         })
@@ -148,7 +151,8 @@ impl Probe {
                 free.ok_or(ProbeError::Full { what: "processes", capacity: self.slots.len() })?
             }
         };
-        let info = spec.to_abi();
+        self.descriptions += 1;
+        let info = spec.to_abi(self.descriptions);
         self.skel
             .maps
             .process_info

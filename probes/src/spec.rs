@@ -82,8 +82,10 @@ impl ProcessSpec {
         self.mappings.len().saturating_sub(MAX_MAPPINGS)
     }
 
-    pub(crate) fn to_abi(&self) -> Box<types::process_info> {
+    /// As the kernel reads it; `id` must never have been used before.
+    pub(crate) fn to_abi(&self, id: u64) -> Box<types::process_info> {
         let mut info = Box::<types::process_info>::default();
+        info.id = id;
         info.stack_span = self.stack_span;
         for (to, vm) in info.vms.iter_mut().zip(&self.vms) {
             *to = types::lua_vm {
