@@ -173,6 +173,16 @@ impl Failure {
         )
     }
 
+    /// A panic, whose place and message were printed already.
+    pub(crate) fn bug() -> Self {
+        Self::new(
+            Exit::Internal,
+            "upprof failed in a way that it should not",
+            "a bug of upprof, described by the lines above",
+            "report them with the command line and uname -r; folders marked INCOMPLETE can be removed",
+        )
+    }
+
     /// Started in a pid namespace of its own.
     pub(crate) fn not_host_pids() -> Self {
         Self::new(

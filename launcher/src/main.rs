@@ -10,10 +10,14 @@ mod plan;
 mod session;
 mod ui;
 
+use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::parse().and_then(|plan| session::capture(&plan)) {
+    // A bug must look like one, with the contract's exit code, not like a crash of the runtime.
+    let run = || cli::parse().and_then(|plan| session::capture(&plan));
+    let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(Failure::bug()));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             ui::say_failure(&failure);

@@ -109,7 +109,7 @@ NOINLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
 		t->maxstack = raw.maxstack;
 		t->cframe = raw.cframe;
 	}
-	return t->gct == GCT_THREAD && t->g == vm->g ? 0 : -1;
+	return t->gct == GCT_THREAD ? 0 : -1;
 }
 
 NOINLINE int read_func(const struct lua_vm *vm, u64 addr, struct lua_func *f)
@@ -219,6 +219,28 @@ INLINE u8 vm_state_of(s32 vmstate, u64 jit_base)
 	}
 }
 
+/* Takes a thread's newest C frame as where Lua begins on this stack; w->vm is its VM. */
+INLINE int begin_lua(struct walk *w, u64 l, const struct lua_thread *t, u64 cf)
+{
+	const struct lua_vm *vm = &w->vm;
+	u64 jit_base = 0;
+	s32 vmstate;
+
+	if (read_user(&vmstate, 4, vm->g + vm->layout.g_vmstate) ||
+	    read_user(&jit_base, vm->layout.gc64 ? 8 : 4, vm->g + vm->layout.g_jit_base))
+		return -1;
+	w->has_vm = 1;
+	w->cf = cf;
+	w->l = l;
+	w->stack_lo = t->stack;
+	w->stack_hi = t->maxstack;
+	w->frame = t->base - slot_bytes();
+	w->jit_base = jit_base;
+	w->vmstate = vmstate;
+	w->vm_state = vm_state_of(vmstate, jit_base);
+	return 0;
+}
+
 /*
  * Whether this VM runs Lua on the sampled stack: its current thread's newest C frame must lie
  * between the stack pointer and the stack's end; in the interpreter itself rsp is the C frame. An idle
@@ -227,29 +249,36 @@ INLINE u8 vm_state_of(s32 vmstate, u64 jit_base)
 NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm, u64 span)
 {
 	struct lua_thread t = {};
-	u64 l = 0, jit_base = 0, cf;
-	u32 ref = vm->layout.gc64 ? 8 : 4;
-	s32 vmstate;
+	u64 l = 0, cf;
 
-	if (read_user(&l, ref, vm->g + vm->layout.g_cur_l) || !l)
+	if (read_user(&l, vm->layout.gc64 ? 8 : 4, vm->g + vm->layout.g_cur_l) || !l)
 		return -1;
-	if (read_thread(vm, l, &t))
+	if (read_thread(vm, l, &t) || t.g != vm->g)
 		return -1;
 	cf = t.cframe & ~(u64)CFRAME_MASK;
 	if (cf < w->sp || cf - w->sp > span)
 		return -1;
-	if (read_user(&vmstate, 4, vm->g + vm->layout.g_vmstate) ||
-	    read_user(&jit_base, ref, vm->g + vm->layout.g_jit_base))
+	w->vm = *vm;
+	return begin_lua(w, l, &t, cf);
+}
+
+/*
+ * Whether a C frame lies at `cf`: its thread must point back to it. Then the thread's VM is the one
+ * that runs here, laid out like `like`.
+ */
+NOINLINE int adopt_cframe(struct walk *w, const struct lua_vm *like, u64 cf)
+{
+	struct lua_thread t = {};
+	u64 l = 0;
+
+	if (read_user(&l, like->layout.gc64 ? 8 : 4, cf + (like->layout.gc64 ? 16 : 24)) || !l)
 		return -1;
-	w->cf = cf;
-	w->l = l;
-	w->stack_lo = t.stack;
-	w->stack_hi = t.maxstack;
-	w->frame = t.base - slot_bytes();
-	w->jit_base = jit_base;
-	w->vmstate = vmstate;
-	w->vm_state = vm_state_of(vmstate, jit_base);
-	return 0;
+	if (read_thread(like, l, &t) || (t.cframe & ~(u64)CFRAME_MASK) != cf)
+		return -1;
+	w->vm = *like;
+	w->vm.dispatch += t.g - like->g;
+	w->vm.g = t.g;
+	return begin_lua(w, l, &t, cf);
 }
 
 INLINE u64 cframe_l(const struct lua_vm *vm, const struct cframe *c)
@@ -439,7 +468,7 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 		if (l != w->l) {
 			struct lua_thread t = {};
 
-			if (read_thread(vm, l, &t)) {
+			if (read_thread(vm, l, &t) || t.g != vm->g) {
 				count(COUNT_LUA_BROKEN);
 				return -1;
 			}

@@ -10,7 +10,7 @@
 INLINE void walk_begin(struct walk *w, const struct process_info *p)
 {
 	w->leaf_sp = w->sp;
-	w->vm_index = MAX_VMS;
+	w->has_vm = 0;
 	w->segment = 0;
 	w->cf = 0;
 	w->l = 0;
@@ -30,10 +30,8 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->n_frames = w->n_native = w->n_lua = 0;
 	w->h1 = w->h2 = 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
-		if (!find_lua(w, &p->vms[i], p->stack_span)) {
-			w->vm_index = i;
+		if (!find_lua(w, &p->vms[i], p->stack_span))
 			return;
-		}
 	}
 }
 
@@ -80,13 +78,33 @@ INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 		finish(w, outcome);
 }
 
-NOINLINE void step_c(struct walk *w, const struct process_info *p, const struct lua_vm *vm)
+/*
+ * A VM that nobody told of, in the interpreter's code of one that is known: `lua_code_cache off`
+ * makes one for each request.
+ */
+NOINLINE int adopt_vm(struct walk *w, const struct process_info *p)
 {
+	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
+		const struct lua_vm *like = &p->vms[i];
+
+		if (!in_vm_text(like, w->ip))
+			continue;
+		/* The interpreter's few subroutines have their return address below the C frame. */
+		return !adopt_cframe(w, like, w->sp) || (w->leaf && !adopt_cframe(w, like, w->sp + 8));
+	}
+	return 0;
+}
+
+NOINLINE int step_c(struct walk *w, const struct process_info *p)
+{
+	const struct lua_vm *vm = 0;
 	int outcome;
 
+	if (w->has_vm || adopt_vm(w, p))
+		vm = &w->vm;
 	if (vm && at_interpreter(w, vm)) {
 		if (!enter_lua(w, vm))
-			return;
+			return 0;
 		/* Not to be trusted: its frame is still a native one, with a rule of its own. */
 		w->cf = 0;
 	}
@@ -95,28 +113,16 @@ NOINLINE void step_c(struct walk *w, const struct process_info *p, const struct 
 		finish(w, outcome);
 	else if (outcome != OUTCOME_COMPLETE)
 		native_stuck(w, vm, outcome);
-}
-
-NOINLINE void step_vm(struct walk *w, const struct lua_vm *vm)
-{
-	step_lua(w, vm);
+	return 0;
 }
 
 /* One step. Returns 1 when the walk is over. */
 INLINE long walk_step(struct walk *w, const struct process_info *p)
 {
-	u32 i = w->vm_index;
-	const struct lua_vm *vm = 0;
-
-	if (i < MAX_VMS) {
-		/* The compiler may bound a copy of i; the mask bounds the register that is used. */
-		HIDE(i);
-		vm = &p->vms[i & (MAX_VMS - 1)];
-	}
-	if (w->phase == PHASE_LUA && vm)
-		step_vm(w, vm);
+	if (w->phase == PHASE_LUA)
+		step_lua(w, &w->vm);
 	else
-		step_c(w, p, vm);
+		step_c(w, p);
 	return w->phase == PHASE_DONE;
 }
 

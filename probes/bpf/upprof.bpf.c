@@ -100,12 +100,17 @@ INLINE const struct unwind_row *row_entry(u32 index)
 	return bpf_map_lookup_elem(&unwind_rows, &index);
 }
 
-INLINE void count(u32 counter)
+INLINE void count_many(u32 counter, u64 more)
 {
 	u64 *n = bpf_map_lookup_elem(&counters, &counter);
 
 	if (n)
-		*n += 1; /* per CPU, and programs of one CPU do not nest */
+		*n += more; /* per CPU, and programs of one CPU do not nest */
+}
+
+INLINE void count(u32 counter)
+{
+	count_many(counter, 1);
 }
 
 #include "step.bpf.h"
@@ -192,9 +197,13 @@ INLINE void record(struct walk *w)
 	if (!n && bpf_map_update_elem(&counts, key, &one, BPF_NOEXIST) == 0) {
 		if (send(w) == 0)
 			return;
-		/* Not sent: forget it, so that the next one of its kind tries again. */
+		/*
+		 * Not sent: forget it, so that the next one of its kind tries again. Other CPUs may have
+		 * counted on it meanwhile; their samples are lost with it.
+		 */
+		n = bpf_map_lookup_elem(&counts, key);
+		count_many(COUNT_LOST_RING_FULL, n ? *n : 1);
 		bpf_map_delete_elem(&counts, key);
-		count(COUNT_LOST_RING_FULL);
 		return;
 	}
 	if (!n)

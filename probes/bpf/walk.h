@@ -16,7 +16,6 @@
 
 /* Makes the compiler forget what it knows of a variable, so that a check after it is kept. */
 #define HIDE(var) asm volatile("" : "+r"(var))
-UPPROF_ASSERT((MAX_VMS & (MAX_VMS - 1)) == 0);
 UPPROF_ASSERT((MAX_FRAMES & (MAX_FRAMES - 1)) == 0);
 
 enum walk_phase {
@@ -83,8 +82,9 @@ struct walk {
 	/* Where the sampled thread's stack pointer was: nothing below it is live. */
 	u64 leaf_sp;
 
-	/* The Lua side. vm_index == MAX_VMS: no Lua on this stack. */
-	u32 vm_index;
+	/* The Lua side. */
+	struct lua_vm vm; /* the one that runs on this stack, when has_vm */
+	u32 has_vm;
 	u32 segment;   /* Lua segments entered so far */
 	u64 cf;        /* C frame where the next Lua segment lives, 0: none known */
 	u64 l;         /* its lua_State */

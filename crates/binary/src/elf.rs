@@ -130,16 +130,15 @@ impl<'a> Elf<'a> {
         None
     }
 
-    /// The first dynamic symbol whose name starts with `prefix`, whole.
+    /// The first constant string in `.rodata` that starts with `prefix`, whole, at most 64 bytes.
     #[must_use]
-    pub fn symbol_starting(&self, prefix: &str) -> Option<String> {
-        let e = self.endian();
-        let table = self.sections.symbols(e, self.data, object::elf::SHT_DYNSYM).ok()?;
-        table
-            .iter()
-            .filter_map(|s| table.symbol_name(e, s).ok())
-            .find(|n| n.starts_with(prefix.as_bytes()))
-            .map(|n| String::from_utf8_lossy(n).into_owned())
+    pub fn text_starting(&self, prefix: &str) -> Option<String> {
+        const MAX: usize = 64;
+        let (_, data) = self.section(".rodata")?;
+        let at = data.windows(prefix.len()).position(|w| w == prefix.as_bytes())?;
+        let text = &data[at..data.len().min(at + MAX)];
+        let end = text.iter().position(|b| !(b' '..=b'~').contains(b))?;
+        Some(String::from_utf8_lossy(&text[..end]).into_owned())
     }
 
     /// The entry point's virtual address.

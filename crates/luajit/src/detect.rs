@@ -263,12 +263,15 @@ fn find_traces(mem: &dyn Memory, vm: &Vm) -> Option<u64> {
     None
 }
 
+/// From `jit_State.trace`, a pointer of 8 bytes in both modes, over `freetrace` to `sizetrace`
+/// (lj_jit.h).
+pub(crate) const SIZETRACE: u64 = 12;
+
 fn traces_plausible(mem: &dyn Memory, vm: &Vm, at: u64) -> bool {
     const MAX_TRACES: u32 = 65536;
     /// Enough to tell; more would cost start-up time.
     const LOOK_AT: u32 = 64;
-    let size_at = at + u64::from(vm.fixed.ref_size) + 4;
-    let (Ok(array), Ok(size)) = (reference(mem, vm.fixed, at), mem.u32(size_at)) else { return false };
+    let (Ok(array), Ok(size)) = (mem.u64(at), mem.u32(at + SIZETRACE)) else { return false };
     if array == 0 || size == 0 || size > MAX_TRACES {
         return false;
     }

@@ -75,6 +75,10 @@ impl Proto {
         let numline = mem.u32(addr + f.pt_firstline + 4)?;
         let name = reference(mem, f, addr + f.pt_chunkname)?;
         let (chunkname, chunkname_cut) = read_string(mem, vm, name, MAX_CHUNKNAME)?;
+        if chunkname.contains(&0) {
+            // Chunk names are C strings (lj_load.c): this one's memory is somebody else's now.
+            return Err(ProtoError::Replaced);
+        }
         let lineinfo = reference(mem, f, addr + f.pt_lineinfo)?;
         Ok(Self { chunkname, chunkname_cut, firstline, numline, sizebc, lineinfo })
     }

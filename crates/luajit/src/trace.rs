@@ -1,7 +1,7 @@
 //! Traces: where compiled code came from.
 
 use crate::Vm;
-use crate::detect::reference;
+use crate::detect::{SIZETRACE, reference};
 use crate::layout::gct;
 use upprof_memory::Memory;
 
@@ -27,11 +27,11 @@ impl Trace {
     pub fn read(mem: &dyn Memory, vm: &Vm, number: u32) -> Option<Self> {
         let f = vm.fixed;
         let at = vm.traces?;
-        let size = mem.u32(at + u64::from(f.ref_size) + 4).ok()?;
+        let size = mem.u32(at + SIZETRACE).ok()?;
         if number == 0 || number >= size {
             return None;
         }
-        let array = reference(mem, f, at).ok()?;
+        let array = mem.u64(at).ok()?;
         let trace = reference(mem, f, array + u64::from(number) * u64::from(f.ref_size)).ok()?;
         if trace == 0
             || mem.u8(trace + f.gct).ok()? != gct::TRACE
@@ -47,7 +47,7 @@ impl Trace {
             start_proto,
             start_pos: u32::try_from(bytes / 4).ok()?,
             root: mem.u16(trace + f.tr_root).ok()?.into(),
-            mcode: (reference(mem, f, trace + f.tr_mcode).ok()?, mem.u32(trace + f.tr_szmcode).ok()?),
+            mcode: (mem.u64(trace + f.tr_mcode).ok()?, mem.u32(trace + f.tr_szmcode).ok()?),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{AddressSpace, FrameRef, Objects, Recording, Stack, Symbols};
 use std::collections::{BTreeSet, HashMap};
-use upprof_profile::raw::{PackedFrame, RawFrame, StackKey};
+use upprof_profile::raw::{Outcome, PackedFrame, RawFrame, StackKey};
 use upprof_profile::{Frame, FrameKind, Location, Profile, Sample};
 
 /// What a Lua frame is called.
@@ -105,6 +105,7 @@ impl Context<'_> {
         stack: &Stack,
     ) -> Vec<Location> {
         let mut out = Vec::with_capacity(stack.frames.len() + stack.kernel.len());
+        out.extend(missing_root(stack.outcome).map(|text| marker(profile, FrameKind::Marker, text)));
         let mut frames = stack.frames.iter().rev().peekable();
         while let Some(frame) = frames.next() {
             let mut location = *cache.entry(*frame).or_insert_with(|| self.location(profile, *frame));
@@ -156,7 +157,7 @@ impl Context<'_> {
 
     fn lua(&self, profile: &mut Profile, pid: u32, packed: PackedFrame, kind: FrameKind) -> Location {
         let Some(found) = self.names.lua(pid, packed) else {
-            let what = if kind == FrameKind::Trace { "trace" } else { "Lua function, freed before it was read" };
+            let what = if kind == FrameKind::Trace { "gone" } else { "Lua function, freed before it was read" };
             return marker(profile, if kind == FrameKind::Trace { kind } else { FrameKind::Unknown }, what);
         };
         let frame = profile.intern(Frame { kind, name: found.name, file: found.file, line: found.definition });
@@ -187,6 +188,21 @@ impl Context<'_> {
             None => Frame { kind: FrameKind::Kernel, name: "unknown".into(), file: None, line: 0 },
         };
         Location { frame: profile.intern(frame), line: 0, address: addr }
+    }
+}
+
+/// What stands in place of the outer frames when a stack does not reach the process's entry.
+fn missing_root(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Complete => None,
+        Outcome::Truncated => Some("outer frames cut"),
+        Outcome::NotReady => Some("new process, no stack"),
+        Outcome::NoRegisters => Some("no user registers"),
+        Outcome::NoMapping
+        | Outcome::NoRow
+        | Outcome::ReadFailed
+        | Outcome::NoProgress
+        | Outcome::Unknown => Some("outer frames lost"),
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn write(
     skipped.extend(no_kernel_names.map(|why| skip("names of kernel functions", why)));
     skipped.extend(sources.not_used().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
     drop(sources);
+    profile.counters.push(not_shown(&profile));
 
     let mut manifest = describe_capture(plan, target, &processes, &taken, &profile);
     manifest.skipped = skipped;
@@ -60,7 +61,7 @@ pub(super) fn write(
         return Err(Failure::no_samples(&reason, &dir));
     }
     voice.note(&format!("archive: {}", shown_path(&archive)));
-    eprintln!("open {}", shown_path(&dir.join(Page::PATH)));
+    crate::ui::say(&format!("open {}", shown_path(&dir.join(Page::PATH))));
     Ok(())
 }
 
@@ -149,6 +150,20 @@ fn counters(processes: &Processes, taken: &Taken) -> Vec<Counter> {
             ),
         ])
         .collect()
+}
+
+/// Samples that were taken and are neither in the profile nor among the known losses: said, so that
+/// the numbers always add up.
+fn not_shown(profile: &Profile) -> Counter {
+    let value = |name: &str| profile.counters.iter().find(|c| c.name == name).map_or(0, |c| c.count);
+    Counter {
+        name: "samples_not_shown".into(),
+        count: value("samples").saturating_sub(value("lost_ring_full")).saturating_sub(profile.total()),
+        meaning: "samples of processes that ended, or turned out not to be the target's, before they were \
+                  described"
+            .into(),
+        severity: Severity::Loss,
+    }
 }
 
 fn skip(what: impl Into<String>, why: impl Into<String>) -> Skipped {

@@ -118,8 +118,8 @@ impl Library {
         })
     }
 
-    /// `luaJIT_version_…` of the file that holds LuaJIT, else nothing.
+    /// The version that the file which holds LuaJIT carries as text (`LUAJIT_VERSION`, luajit.h).
     pub(super) fn luajit_version(&self, object: ObjectId) -> Option<String> {
-        Elf::parse(self.images.get(&object)?.bytes()).ok()?.symbol_starting("luaJIT_version_")
+        Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting("LuaJIT 2.")
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Known {
     pub(super) info: ProcessInfo,
     pub(super) vms: Vec<(Owner, Vm)>,
     pub(super) lua_unavailable: Option<String>,
-    /// CPU time at the start of the window, or when it was first seen.
+    /// CPU time at the start of the window; 0 for a process that was started in it.
     pub(super) cpu_at_start: Option<u64>,
     pub(super) cpu_at_end: Option<u64>,
     pub(super) sampled: bool,
@@ -140,12 +140,11 @@ impl Processes {
         };
         self.book.add_process(pid, &vms);
         self.spaces.insert(pid, space);
-        let cpu = target.proc.cpu_time_ns(pid).ok();
         self.known.insert(pid, Known {
             info,
             vms,
             lua_unavailable,
-            cpu_at_start: cpu,
+            cpu_at_start: None,
             cpu_at_end: None,
             sampled: false,
             alive: true,
@@ -244,6 +243,13 @@ impl Processes {
             self.problems.push((what, "more than the kernel side takes".into()));
         }
         probe.sample(pid, &known.spec)
+    }
+
+    /// Takes the CPU times at the start of the window.
+    pub(super) fn note_cpu_times(&mut self, target: &Target) {
+        for (pid, known) in &mut self.known {
+            known.cpu_at_start = target.proc.cpu_time_ns(*pid).ok();
+        }
     }
 
     /// A process that was forked, or runs another program now.

@@ -5,6 +5,7 @@ use super::processes::Processes;
 use super::target::Target;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use upprof_luajit::source::{Chunk, name_at};
@@ -41,7 +42,7 @@ impl<'a> Sources<'a> {
             }
             // Processes with the same root share the texts that were read.
             let link = std::fs::metadata(format!("/proc/{pid}/ns/mnt"));
-            roots.insert(*pid, link.map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap_or(0));
+            roots.insert(*pid, link.map(|m| MetadataExt::ino(&m)).unwrap_or(0));
         }
         Self {
             book: &processes.book,
@@ -83,7 +84,11 @@ impl<'a> Sources<'a> {
         let path = absolute(pid, file)?;
         let read = |e: FileError| e.to_string();
         let opened = root.open(&path).map_err(read)?;
-        let changed = opened.metadata().and_then(|m| m.modified()).ok();
+        // Tools that copy files set mtime to what they like; ctime is the kernel's.
+        let changed = opened.metadata().ok().and_then(|m| {
+            let seconds = u64::try_from(MetadataExt::mtime(&m).max(MetadataExt::ctime(&m))).ok()?;
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+        });
         if let (Some(changed), Some(started)) = (changed, self.started.get(&pid))
             && changed > *started
         {

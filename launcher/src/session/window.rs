@@ -93,6 +93,7 @@ pub(super) fn sample(
     probe.follow();
     processes.describe_all(&mut probe)?;
     follow_up(target, processes, &mut probe)?;
+    processes.note_cpu_times(target);
     let started = SystemTime::now();
     let from = Instant::now();
     let cpu_from = own_cpu();

@@ -5,12 +5,19 @@ mod progress;
 pub(crate) use progress::Progress;
 
 use crate::failure::Failure;
+use std::io::Write;
+
+/// One line to stderr. A reader that went away (`2>&1 | head`) must not cost the capture, so a failure
+/// to write is ignored, unlike `eprintln!` does.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// The three parts of a failure.
 pub(crate) fn say_failure(failure: &Failure) {
-    eprintln!("upprof: {}", failure.what);
-    eprintln!("  likely: {}", failure.likely);
-    eprintln!("  try:    {}", failure.attempt);
+    say(&format!("upprof: {}", failure.what));
+    say(&format!("  likely: {}", failure.likely));
+    say(&format!("  try:    {}", failure.attempt));
 }
 
 /// How much to say.
@@ -24,19 +31,19 @@ impl Voice {
     /// Something to know.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
-            eprintln!("upprof: {text}");
+            say(&format!("upprof: {text}"));
         }
     }
 
     /// Something that makes the result worse.
     pub(crate) fn warn(self, text: &str) {
-        eprintln!("upprof: warning: {text}");
+        say(&format!("upprof: warning: {text}"));
     }
 
     /// Something for those who want to know how.
     pub(crate) fn detail(self, text: &str) {
         if self.verbose {
-            eprintln!("upprof: {text}");
+            say(&format!("upprof: {text}"));
         }
     }
 }

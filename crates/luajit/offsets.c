@@ -1,0 +1,79 @@
+/*
+ * Prints the row of layouts.yaml for the LuaJIT whose headers it is compiled with, and refuses to
+ * compile where something has moved that upprof takes for fixed. Not part of any build; used by
+ * people who add a version: docs/new-luajit-version.md.
+ *
+ *   cd LuaJIT/src && make lj_bcdef.h lj_ffdef.h lj_libdef.h lj_recdef.h lj_folddef.h luajit.h
+ *   cc -I. …/crates/luajit/offsets.c -o /tmp/offsets && /tmp/offsets
+ *
+ * With -DLUAJIT_DISABLE_GC64 it prints the GC32 row of the same source.
+ */
+#include <stdio.h>
+#include <stddef.h>
+#include "lj_obj.h"
+#include "lj_frame.h"
+#include "lj_jit.h"
+#include "lj_dispatch.h"
+
+/* src/layout.rs (Fixed) and probes/bpf/lua.bpf.h have these numbers. */
+#define FIXED(what, gc64, gc32) _Static_assert((what) == (LJ_GC64 ? (gc64) : (gc32)), #what)
+#define AT(type, field, gc64, gc32) FIXED(offsetof(type, field), gc64, gc32)
+
+AT(lua_State, gct, 9, 5);
+AT(lua_State, glref, 16, 8);
+AT(lua_State, base, 32, 16);
+AT(lua_State, maxstack, 48, 32);
+AT(lua_State, stack, 56, 36);
+AT(lua_State, env, 72, 44);
+AT(lua_State, cframe, 80, 48);
+AT(GCproto, numparams, 10, 6);
+AT(GCproto, framesize, 11, 7);
+AT(GCproto, sizebc, 12, 8);
+AT(GCproto, chunkname, 64, 40);
+AT(GCproto, firstline, 72, 44);
+AT(GCproto, numline, 76, 48);
+AT(GCproto, lineinfo, 80, 52);
+FIXED(sizeof(GCproto), 104, 64);
+AT(GCfuncC, ffid, 10, 6);
+AT(GCfuncC, env, 16, 8);
+AT(GCfuncC, pc, 32, 16);
+AT(GCfuncC, f, 40, 24);
+AT(GCtab, node, 40, 20);
+AT(GCtab, hmask, 52, 28);
+FIXED(sizeof(Node), 24, 24);
+AT(GCtrace, startpt, 64, 48);
+AT(GCtrace, startpc, 72, 52);
+AT(GCtrace, startins, 80, 56);
+AT(GCtrace, szmcode, 84, 60);
+AT(GCtrace, mcode, 88, 64);
+AT(GCtrace, spadjust, 102, 78);
+AT(GCtrace, traceno, 104, 80);
+AT(GCtrace, root, 108, 84);
+FIXED(offsetof(jit_State, sizetrace) - offsetof(jit_State, trace), 12, 12);
+FIXED(offsetof(global_State, jit_base) - offsetof(global_State, cur_L), 8, 4);
+FIXED(CFRAME_SIZE, 80, 80);
+FIXED(CFRAME_OFS_PREV, 32, 32);
+FIXED(CFRAME_OFS_PC, 24, 28);
+FIXED(CFRAME_OFS_L, 16, 24);
+FIXED(CFRAME_OFS_NRES, 8, 16);
+FIXED(GG_OFS(g), sizeof(lua_State), sizeof(lua_State));
+/* At most two words of OpenResty's own behind upstream's thread; detect.rs tells the forks by them. */
+_Static_assert(sizeof(lua_State) - (LJ_GC64 ? 96 : 64) <= 16, "sizeof(lua_State)");
+
+#define OF_G(field) (offsetof(global_State, field))
+#define FROM_G(field) (offsetof(GG_State, field) - offsetof(GG_State, g))
+
+int main(void)
+{
+	size_t own = sizeof(lua_State) - (LJ_GC64 ? 96 : 64);
+
+	printf("  gc64: %s\n", LJ_GC64 ? "true" : "false");
+	printf("  vmstate: %zu\n", OF_G(vmstate));
+	printf("  mainthref: %zu\n", OF_G(mainthref));
+	printf("  cur_l: %zu\n", OF_G(cur_L));
+	printf("  jit_base: %zu\n", OF_G(jit_base));
+	printf("  str_len: %zu\n", offsetof(GCstr, len));
+	printf("  g2disp: { %s: [%zu] }\n", own ? "luajit2" : "upstream", FROM_G(dispatch));
+	printf("  g2trace: { %s: [%zu] }\n", own ? "luajit2" : "upstream", FROM_G(J.trace));
+	return 0;
+}
