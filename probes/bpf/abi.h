@@ -47,7 +47,7 @@ enum upprof_limits {
 	ROW_CACHE_ROWS = 512,
 	/*
 	 * Bytes of text that one entry of the page index covers, as a shift. Small: a sample finds the
-	 * tables cold in the cache, and every step of a search is a miss. 256 bytes hold 3 rows or so.
+	 * tables cold in the cache, and every step of a search is a miss. 256 bytes hold 6 rows or so.
 	 */
 	UNWIND_PAGE_SHIFT = 8,
 };
@@ -109,7 +109,7 @@ UPPROF_ASSERT(sizeof(struct mapping) == 40);
 
 /*
  * Where things are in one LuaJIT build. What is the same in every version since 2017 (lua_State,
- * GCfunc, GCproto, the C frame: shared/docs luajit.md 3.1 and 3.4) is in lua.bpf.h, for both modes.
+ * GCfunc, GCproto, the C frame: docs/luajit.md 3.1 and 3.4) is in lua.bpf.h, for both modes.
  */
 struct lua_layout {
 	u16 gc64;       /* 1: GC64 (and FR2 frames); 0: GC32 */

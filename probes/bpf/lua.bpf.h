@@ -324,7 +324,7 @@ NOINLINE int base_fits(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc
  * The interpreter keeps BASE in a caller-saved register (rdx), and stores it to lua_State.base only
  * before calls that may look at it; helpers that do not (table length, float functions, ...) get it
  * kept in rbp. So there are up to three candidates, and PC (rbx) inside the candidate's bytecode is
- * the proof (luajit.md 3.3, 5.3).
+ * the proof (docs/luajit.md 3.3, 5.3).
  */
 INLINE void leaf_interpreted(struct walk *w, const struct lua_vm *vm)
 {
@@ -429,7 +429,7 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 	w->leaf = 0;
 	/*
 	 * lj_vm_resume stores a null link. When coroutine.resume was called from Lua, the interpreter
-	 * called it, and the parent's C frame begins right here (measured 300/300, luajit.md 3.4).
+	 * called it, and the parent's C frame begins right here (measured 300/300, docs/luajit.md 3.4).
 	 */
 	if (!next && in_vm_text(vm, w->ip))
 		next = w->sp;

@@ -2,7 +2,7 @@
 /*
  * Native frames by unwind tables: one step takes the registers of a frame to those of its caller.
  * Beside ip, sp and bp it restores rbx and r14, which hold LuaJIT's PC and DISPATCH wherever the
- * interpreter has called C (luajit.md 3.3); rbp holds BASE in some of those calls.
+ * interpreter has called C (docs/luajit.md 3.3); rbp holds BASE in some of those calls.
  */
 #ifndef UPPROF_NATIVE_H
 #define UPPROF_NATIVE_H

@@ -24,7 +24,7 @@ enum walk_phase {
 	PHASE_DONE = 2,
 };
 
-/* A C frame of LuaJIT's interpreter, 80 bytes from its rsp (luajit.md 3.4). */
+/* A C frame of LuaJIT's interpreter, 80 bytes from its rsp (docs/luajit.md 3.4). */
 struct cframe {
 	u64 word[10];
 };
@@ -77,7 +77,7 @@ UPPROF_ASSERT(ROW_CACHE_ROWS == 1 << ROW_CACHE_BITS);
 struct walk {
 	/* Registers of the frame to look at next. */
 	u64 ip, sp, bp, bx, r14;
-	/* Values at the sampled instruction; rdx may hold BASE (luajit.md 3.3). */
+	/* Values at the sampled instruction; rdx may hold BASE (docs/luajit.md 3.3). */
 	u64 leaf_dx;
 	/* Where the sampled thread's stack pointer was: nothing below it is live. */
 	u64 leaf_sp;

@@ -64,7 +64,10 @@ impl Arguments {
             who,
             duration: self.duration.0,
             frequency_hz: self.frequency,
-            out: self.out.unwrap_or_else(default_out),
+            out: match self.out {
+                Some(out) => out,
+                None => default_out()?,
+            },
             keep_binaries: self.keep_binaries,
             quiet: self.quiet,
             verbose: self.verbose,
@@ -73,7 +76,20 @@ impl Arguments {
     }
 }
 
-fn default_out() -> PathBuf {
+/// `/out` when something is there, else the current folder; unless that is the root of a container's
+/// own file system, where the bundle would vanish with the container.
+fn default_out() -> Result<PathBuf, Failure> {
     let mounted = Path::new("/out");
-    if mounted.is_dir() { mounted.into() } else { ".".into() }
+    if mounted.is_dir() {
+        return Ok(mounted.into());
+    }
+    match std::env::current_dir() {
+        Ok(here) if here != Path::new("/") => Ok(".".into()),
+        _ => Err(Failure::new(
+            Exit::Output,
+            "there is no folder to write the bundle into",
+            "nothing is mounted at /out, and what is written into a container's own root goes with it",
+            "add -v \"$PWD/out:/out\" to docker run, or give a folder with --out",
+        )),
+    }
 }
