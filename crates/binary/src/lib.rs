@@ -1,15 +1,18 @@
 //! ELF files as a profiler needs them.
 //!
 //! Owns: build ids, dynamic symbols, load segments, and the compilation of `.eh_frame` into
-//! [`UnwindTable`]s compact enough for the kernel. Bytes in, tables out: it opens nothing, maps
+//! [`UnwindTable`]s compact enough for the kernel, and struct layouts
+//! from DWARF where there is some. Bytes in, tables out: it opens nothing, maps
 //! nothing and knows no process. Every byte may come from a hostile file; a malformed part is an
 //! [`Error`] or a gap, never a panic.
 
 mod cfi;
+mod dwarf;
 mod elf;
 mod row;
 
 pub use cfi::{Limits, UnwindTable};
+pub use dwarf::{StructLayout, struct_layouts};
 pub use elf::{Elf, Segment};
 pub use row::{Cfa, Row, Saved};
 
@@ -22,8 +25,8 @@ pub enum Error {
     /// The ELF file is for another machine.
     #[error("an ELF file for another machine (e_machine {0})")]
     Machine(u16),
-    /// `.eh_frame` does not parse.
-    #[error("unwind information does not parse: {0}")]
+    /// `.eh_frame` or DWARF does not parse.
+    #[error("unwind or debug information does not parse: {0}")]
     Cfi(#[from] gimli::Error),
     /// More rows than the caller allows.
     #[error("more than {0} unwind rows")]

@@ -84,11 +84,17 @@ pub trait CodeMap {
     fn function(&self, addr: u64) -> Option<Range<u64>>;
 }
 
-/// Verifies the VM whose main thread is at `thread`.
+/// Verifies the VM whose main thread is at `thread`. An era from debug information, if there is one, is
+/// tried before those of the table.
 ///
 /// # Errors
 /// A [`Refusal`] that names the failed check.
-pub fn attach(mem: &dyn Memory, code: &dyn CodeMap, thread: u64) -> Result<Vm, Refusal> {
+pub fn attach(
+    mem: &dyn Memory,
+    code: &dyn CodeMap,
+    thread: u64,
+    described: Option<&Era>,
+) -> Result<Vm, Refusal> {
     let (fixed, g, fork) = mode(mem, thread)?;
     let kind = mem.u8(thread + fixed.gct)?;
     if kind != gct::THREAD {
@@ -97,7 +103,14 @@ pub fn attach(mem: &dyn Memory, code: &dyn CodeMap, thread: u64) -> Result<Vm, R
     let (g2disp, targets) = dispatch_table(mem, code, g)?;
     let vm_text =
         code.function(targets.start).ok_or(Refusal::NoVmText { target: targets.start })?;
-    let era = pick_era(mem, fixed, thread, g, fork, g2disp)?;
+    let described = described.filter(|e| e.gc64 == (fixed.ref_size == 8));
+    let era = match described {
+        // Debug information that live memory contradicts is another build's: then the table decides.
+        Some(era) if era.g2disp.of(fork).contains(&g2disp) && era_fits(mem, fixed, thread, g, era)?.is_ok() => {
+            era.clone()
+        }
+        _ => pick_era(mem, fixed, thread, g, fork, g2disp)?,
+    };
     let mut vm = Vm { main_thread: thread, g, fixed, era, fork, dispatch: g + g2disp, vm_text, traces: None };
     vm.traces = find_traces(mem, &vm);
     Ok(vm)

@@ -7,6 +7,7 @@
 //! refused with the check that failed.
 
 mod builtins;
+mod debug_info;
 mod detect;
 mod layout;
 mod proto;
@@ -14,6 +15,7 @@ pub mod source;
 mod trace;
 
 pub use builtins::{Builtins, builtins};
+pub use debug_info::{STRUCTS, from_debug_info};
 pub use detect::{CodeMap, Refusal, Vm, attach};
 pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, eras};
 pub use proto::{Proto, ProtoError};

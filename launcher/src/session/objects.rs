@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use upprof_binary::{Elf, Limits, UnwindTable};
+use upprof_luajit::Era;
 use upprof_memory::Memory;
 use upprof_stacks::{AddressSpace, Mapped, Object, ObjectId, Objects};
 use upprof_target::{FileImage, Files, MapPath, Mapping, shown_path};
@@ -17,6 +18,7 @@ pub(super) struct Library {
     by_file: HashMap<FileKey, Option<ObjectId>>,
     vdso: Option<ObjectId>,
     symbols: HashMap<(ObjectId, &'static str), Option<u64>>,
+    described: HashMap<ObjectId, Result<Option<Era>, String>>,
     /// Files that could not be used, and why.
     pub(super) unusable: Vec<(String, String)>,
 }
@@ -116,6 +118,23 @@ impl Library {
             });
             vaddr.map(|v| v.wrapping_add(m.bias))
         })
+    }
+
+    /// The layout of LuaJIT that a file's debug information describes, if it has some.
+    ///
+    /// # Errors
+    /// What makes a described build unreadable.
+    pub(super) fn described_luajit(&mut self, object: ObjectId) -> Result<Option<Era>, String> {
+        let images = &self.images;
+        let read = || {
+            let elf = Elf::parse(images.get(&object)?.bytes()).ok()?;
+            upprof_binary::struct_layouts(&elf, &upprof_luajit::STRUCTS).ok()
+        };
+        let described = self
+            .described
+            .entry(object)
+            .or_insert_with(|| read().map_or(Ok(None), |found| upprof_luajit::from_debug_info(&found)));
+        described.clone()
     }
 
     /// The version that the file which holds LuaJIT carries as text (`LUAJIT_VERSION`, luajit.h).

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::ui::Voice;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use upprof_luajit::{CodeMap, Vm};
+use upprof_luajit::{CodeMap, Era, Vm};
 use upprof_nginx::Owner;
 use upprof_probes::{Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, TableId};
 use upprof_stacks::{AddressSpace, ObjectId, Objects};
@@ -174,14 +174,30 @@ impl Processes {
                     continue;
                 }
             };
+            let described = match self.described_luajit(space) {
+                Ok(era) => era,
+                Err(why) => {
+                    reasons.push(format!("{owner}: {why}"));
+                    continue;
+                }
+            };
             let code = Code { space, objects: &self.library.objects };
-            match upprof_luajit::attach(memory, &code, state) {
+            match upprof_luajit::attach(memory, &code, state, described.as_ref()) {
                 Ok(vm) => vms.push((owner, vm)),
                 Err(e) => reasons.push(format!("{owner}: {e}")),
             }
         }
         let why = vms.is_empty().then(|| reasons.join("; "));
         (vms, why)
+    }
+
+    /// What debug information says of the LuaJIT in this process: of the file that exports `lua_newstate`.
+    fn described_luajit(&mut self, space: &AddressSpace) -> Result<Option<Era>, String> {
+        let Some(at) = self.library.symbol(space, "lua_newstate") else { return Ok(None) };
+        match space.find(at) {
+            Some(mapped) => self.library.described_luajit(mapped.object),
+            None => Ok(None),
+        }
     }
 
     /// Room in the kernel for what is known now, and for what may come during the window: reloads
