@@ -200,7 +200,7 @@ enum outcome {
 
 /* Counters beside the outcomes, in the same array, after them. */
 enum counter {
-	COUNT_SAMPLES = 8,           /* samples of the target's processes */
+	COUNT_SAMPLES = 8,           /* samples of the target's processes: user space sums the outcomes */
 	COUNT_LOST_RING_FULL = 9,    /* a new stack that could not be sent; its samples are lost */
 	COUNT_COUNTS_FULL = 10,      /* not counted in the kernel but sent one by one: nothing lost */
 	COUNT_LUA_UNSURE = 11,       /* leaf Lua function taken from L->base without proof */

@@ -230,7 +230,6 @@ int sample(struct bpf_perf_event_data *ctx)
 	struct walk *w = bpf_map_lookup_elem(&walks, &zero);
 	if (!w)
 		return 0;
-	count(COUNT_SAMPLES);
 
 	u32 slot = entry->slot;
 	const struct process_info *p = bpf_map_lookup_elem(&process_info, &slot);

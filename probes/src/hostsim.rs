@@ -6,6 +6,7 @@ use crate::abi::{self, types};
 use crate::tables::pack;
 use crate::{COUNTERS, ProcessSpec, TableId};
 use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
 use upprof_binary::UnwindTable;
 use upprof_profile::VmState;
 use upprof_profile::raw::{Outcome, PackedFrame, vm_state_from_abi};
@@ -47,6 +48,17 @@ pub struct Registers {
 pub struct HostSim {
     rows: Vec<types::unwind_row>,
     pages: Vec<types::unwind_page>,
+}
+
+/// A process as the kernel has it described.
+pub struct Described(Box<types::process_info>);
+
+impl From<&ProcessSpec> for Described {
+    /// Each description is a new one, as each of [`crate::Probe::sample`] is.
+    fn from(spec: &ProcessSpec) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(spec.to_abi(NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
 }
 
 /// What one walk gave.
@@ -148,10 +160,9 @@ impl HostSim {
     pub fn walk(
         &self,
         mut memory: impl FnMut(u64, &mut [u8]) -> bool,
-        process: &ProcessSpec,
+        process: &Described,
         registers: &Registers,
     ) -> Walked {
-        let info = process.to_abi();
         let mut frames = vec![types::frame::default(); limits::MAX_FRAMES];
         let mut ended = Ended::default();
         let mut by_reference: Read<'_> = &mut memory;
@@ -170,7 +181,7 @@ impl HostSim {
         unsafe {
             upprof_hostsim_walk(
                 &raw mut sim,
-                info.as_ref(),
+                process.0.as_ref(),
                 registers,
                 frames.as_mut_ptr(),
                 &raw mut ended,

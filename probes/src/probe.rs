@@ -1,7 +1,7 @@
 //! The programs, loaded and running.
 
 use crate::abi::skel::{UpprofSkel, UpprofSkelBuilder};
-use crate::abi::{bytes_of, counter, process_state, types};
+use crate::abi::{bytes_of, counter, outcome, process_state, types};
 use crate::events::{self, Event};
 use crate::perf::{CpuClock, online_cpus};
 use crate::tables::Tables;
@@ -243,13 +243,16 @@ impl Probe {
     /// Current values of the counters, in the order of [`crate::COUNTERS`].
     #[must_use]
     pub fn counters(&self) -> Vec<u64> {
-        (0..counter::COUNT_MAX as u32)
-            .map(|i| {
-                let per_cpu =
-                    self.skel.maps.counters.lookup_percpu(&i.to_le_bytes(), MapFlags::ANY).ok().flatten();
-                per_cpu.into_iter().flatten().map(|v| u64::from_le_bytes(v.try_into().unwrap_or_default())).sum()
-            })
-            .collect()
+        let mut values: Vec<u64> = (0..counter::COUNT_MAX as u32).map(|i| self.counter(i)).collect();
+        // Every sample has exactly one outcome, so the kernel need not count samples as well.
+        values[counter::COUNT_SAMPLES as usize] = values[..outcome::OUTCOME_MAX as usize].iter().sum();
+        values
+    }
+
+    fn counter(&self, index: u32) -> u64 {
+        let per_cpu = self.skel.maps.counters.lookup_percpu(&index.to_le_bytes(), MapFlags::ANY);
+        let values = per_cpu.ok().flatten().into_iter().flatten();
+        values.map(|v| u64::from_le_bytes(v.try_into().unwrap_or_default())).sum()
     }
 
     /// What the kernel counted. Call after [`Probe::stop`] and a last [`Probe::poll`].

@@ -1,7 +1,6 @@
 //! Prototypes: where a function was defined, and which line a bytecode index belongs to.
 
 use crate::Vm;
-use crate::detect::reference;
 use upprof_memory::{Memory, ReadError};
 
 /// Longest chunk name that is read; longer ones (source text as chunk name) are cut, and say so.
@@ -37,9 +36,40 @@ pub enum ProtoError {
     Replaced,
 }
 
-/// The check value that the kernel side sends along, from three fields of the header.
-fn check_value(numparams: u8, framesize: u8, sizebc: u32) -> u32 {
-    sizebc ^ u32::from(numparams) << 24 ^ u32::from(framesize) << 16
+/// The bytes of a `GCproto`, read at once: what is looked at belongs together.
+struct Header {
+    bytes: Vec<u8>,
+    gct: usize,
+}
+
+impl Header {
+    fn read(mem: &dyn Memory, vm: &Vm, addr: u64) -> Result<Self, ProtoError> {
+        const LARGEST: usize = 104;
+        let bytes = mem.bytes(addr, usize::try_from(vm.fixed.pt_size).unwrap_or(LARGEST), LARGEST)?;
+        let gct = usize::try_from(vm.fixed.gct).unwrap_or_default();
+        if bytes[gct] != crate::layout::gct::PROTO {
+            return Err(ProtoError::Replaced);
+        }
+        Ok(Self { bytes, gct })
+    }
+
+    /// The check value that the kernel side sends along: numparams and framesize follow gct.
+    fn check(&self) -> u32 {
+        let (numparams, framesize) = (self.bytes[self.gct + 1], self.bytes[self.gct + 2]);
+        let sizebc = self.u32(self.gct as u64 + 3);
+        sizebc ^ u32::from(numparams) << 24 ^ u32::from(framesize) << 16
+    }
+
+    /// Offsets are those of `Fixed`, all inside the header.
+    fn u32(&self, at: u64) -> u32 {
+        let at = at as usize;
+        u32::from_le_bytes(self.bytes[at..at + 4].try_into().unwrap_or_default())
+    }
+
+    fn reference(&self, vm: &Vm, at: u64) -> u64 {
+        let low = u64::from(self.u32(at));
+        if vm.fixed.ref_size == 8 { low | u64::from(self.u32(at + 4)) << 32 } else { low }
+    }
 }
 
 impl Proto {
@@ -48,14 +78,11 @@ impl Proto {
     /// # Errors
     /// [`ProtoError::Replaced`] when it is not.
     pub fn read(mem: &dyn Memory, vm: &Vm, addr: u64, check: u32) -> Result<Self, ProtoError> {
-        let proto = Self::read_unsampled(mem, vm, addr)?;
-        // numparams and framesize follow gct in both modes.
-        let header = addr + vm.fixed.gct;
-        let (numparams, framesize) = (mem.u8(header + 1)?, mem.u8(header + 2)?);
-        if check_value(numparams, framesize, proto.sizebc) != check {
+        let header = Header::read(mem, vm, addr)?;
+        if header.check() != check {
             return Err(ProtoError::Replaced);
         }
-        Ok(proto)
+        Self::from_header(mem, vm, &header)
     }
 
     /// Reads the prototype at `addr`, whichever it is.
@@ -63,24 +90,28 @@ impl Proto {
     /// # Errors
     /// [`ProtoError::Replaced`] when there is none.
     pub fn read_unsampled(mem: &dyn Memory, vm: &Vm, addr: u64) -> Result<Self, ProtoError> {
+        Self::from_header(mem, vm, &Header::read(mem, vm, addr)?)
+    }
+
+    fn from_header(mem: &dyn Memory, vm: &Vm, header: &Header) -> Result<Self, ProtoError> {
         let f = vm.fixed;
-        if mem.u8(addr + f.gct)? != crate::layout::gct::PROTO {
-            return Err(ProtoError::Replaced);
-        }
-        let sizebc = mem.u32(addr + f.pt_sizebc)?;
+        let sizebc = header.u32(f.pt_sizebc);
         if sizebc > MAX_BYTECODE {
             return Err(ProtoError::Replaced);
         }
-        let firstline = mem.u32(addr + f.pt_firstline)?;
-        let numline = mem.u32(addr + f.pt_firstline + 4)?;
-        let name = reference(mem, f, addr + f.pt_chunkname)?;
-        let (chunkname, chunkname_cut) = read_string(mem, vm, name, MAX_CHUNKNAME)?;
+        let (chunkname, chunkname_cut) = read_string(mem, vm, header.reference(vm, f.pt_chunkname), MAX_CHUNKNAME)?;
         if chunkname.contains(&0) {
             // Chunk names are C strings (lj_load.c): this one's memory is somebody else's now.
             return Err(ProtoError::Replaced);
         }
-        let lineinfo = reference(mem, f, addr + f.pt_lineinfo)?;
-        Ok(Self { chunkname, chunkname_cut, firstline, numline, sizebc, lineinfo })
+        Ok(Self {
+            chunkname,
+            chunkname_cut,
+            firstline: header.u32(f.pt_firstline),
+            numline: header.u32(f.pt_firstline + 4),
+            sizebc,
+            lineinfo: header.reference(vm, f.pt_lineinfo),
+        })
     }
 
     /// The line of the instruction at index `pos`, as `lj_debug_line` finds it. `None` without a line
@@ -113,12 +144,24 @@ pub(crate) fn read_string(
     addr: u64,
     max: usize,
 ) -> Result<(Vec<u8>, bool), ProtoError> {
-    if mem.u8(addr + vm.fixed.gct)? != crate::layout::gct::STR {
+    /// Most strings are shorter: header and text come in one read.
+    const USUAL: usize = 64;
+    let len_at = usize::from(vm.era.str_len);
+    // GC64 aligns the data to 8: 24 in both layouts.
+    let data = if vm.fixed.ref_size == 8 { 24 } else { len_at + 4 };
+    let head = match mem.bytes(addr, data + USUAL, data + USUAL) {
+        Ok(head) => head,
+        // At the end of what is mapped.
+        Err(_) => mem.bytes(addr, data, data)?,
+    };
+    if head[usize::try_from(vm.fixed.gct).unwrap_or_default()] != crate::layout::gct::STR {
         return Err(ProtoError::Replaced);
     }
-    let len_at = u64::from(vm.era.str_len);
-    let len = mem.u32(addr + len_at)? as usize;
-    // GC64 aligns the data to 8: 24 in both layouts.
-    let data = addr + if vm.fixed.ref_size == 8 { 24 } else { len_at + 4 };
-    Ok((mem.bytes(data, len.min(max), max)?, len > max))
+    let len = u32::from_le_bytes(head[len_at..len_at + 4].try_into().unwrap_or_default()) as usize;
+    let take = len.min(max);
+    let text = match head.get(data..data + take) {
+        Some(text) => text.to_vec(),
+        None => mem.bytes(addr + data as u64, take, max)?,
+    };
+    Ok((text, len > max))
 }

@@ -34,6 +34,10 @@ pub(super) struct LuaBook {
 impl LuaBook {
     /// Remembers a process's VMs. A new process with a pid seen before replaces it.
     pub(super) fn add_process(&mut self, pid: u32, vms: &[(Owner, Vm)]) {
+        for (_, vm) in vms {
+            // Workers of one master have the same VM at the same address, with the same names.
+            self.builtins.entry(vm.g).or_insert_with(|| builtins(&Live::new(pid), vm));
+        }
         self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
     }
 
@@ -94,13 +98,8 @@ impl LuaBook {
         if self.c_functions.contains_key(&(pid, function, ffid)) {
             return;
         }
-        let memory = Live::new(pid);
-        let mut name = None;
-        for vm in self.vms.get(&pid).into_iter().flatten() {
-            // Workers of one master have the same VM at the same address, with the same names.
-            let names = self.builtins.entry(vm.g).or_insert_with(|| builtins(&memory, vm));
-            name = name.or_else(|| names.get(&(function, ffid)).cloned());
-        }
+        let known = |vm: &Vm| self.builtins.get(&vm.g)?.get(&(function, ffid)).cloned();
+        let name = self.vms.get(&pid).into_iter().flatten().find_map(known);
         self.c_functions.insert((pid, function, ffid), name);
     }
 

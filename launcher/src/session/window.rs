@@ -14,7 +14,7 @@ use upprof_stacks::Recording;
 
 /// How often new stacks are fetched: long enough to cost little, short enough that the prototypes
 /// they point at still live.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(100);
 const REDRAW: Duration = Duration::from_millis(250);
 
 /// Ctrl-C and SIGTERM: the first ends the window, the second ends the process with 130.
@@ -179,7 +179,7 @@ impl Window<'_> {
             if !self.processes.any_alive() {
                 return Ok(End::TargetGone);
             }
-            if elapsed - drawn >= REDRAW {
+            if progress.visible() && elapsed - drawn >= REDRAW {
                 drawn = elapsed;
                 let (samples, lost) = live_numbers(&self.probe);
                 progress.update(elapsed, samples, lost);

@@ -27,6 +27,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// Whether anybody sees it: numbers for it need not be fetched otherwise.
+    pub(crate) fn visible(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
     pub(crate) fn update(&self, elapsed: Duration, samples: u64, lost: u64) {
         self.0.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         self.0.set_message(format!("{samples} samples, {lost} lost"));
