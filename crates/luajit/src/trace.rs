@@ -20,7 +20,23 @@ pub struct Trace {
     pub mcode: (u64, u32),
 }
 
+/// LuaJIT's own limit of traces (`maxtrace` is at most 65535, lj_jit.h).
+const MAX_TRACES: u32 = 65_535;
+
 impl Trace {
+    /// Every trace there is now, by number. At most a few reads a trace.
+    #[must_use]
+    pub fn all(mem: &dyn Memory, vm: &Vm) -> Vec<Self> {
+        let Some(Ok(size)) = vm.traces.map(|at| mem.u32(at + SIZETRACE)) else { return Vec::new() };
+        (1..size.min(MAX_TRACES)).filter_map(|number| Self::read(mem, vm, number)).collect()
+    }
+
+    /// Whether this address, of an instruction or behind a call, is in the trace's machine code.
+    #[must_use]
+    pub fn holds(&self, address: u64) -> bool {
+        address >= self.mcode.0 && address - self.mcode.0 <= u64::from(self.mcode.1)
+    }
+
     /// Reads trace `number` of this VM. `None` when there is no such trace now, or its header does
     /// not check out.
     #[must_use]

@@ -148,17 +148,31 @@ impl Context<'_> {
                 let frame = profile.intern(Frame { kind: FrameKind::LuaC, name, file, line: 0 });
                 Location { frame, line: 0, address: function }
             }
-            RawFrame::Lua { .. } => self.lua(profile, pid, packed, FrameKind::Lua),
-            RawFrame::Trace { .. } => self.lua(profile, pid, packed, FrameKind::Trace),
+            RawFrame::Lua { .. } => {
+                let missing = "Lua function, freed before it was read";
+                self.lua(profile, pid, packed, FrameKind::Lua, missing)
+            }
+            RawFrame::Trace { number, ip } => {
+                let missing = if number.is_some() || ip.is_some() { "gone" } else { "not known" };
+                self.lua(profile, pid, packed, FrameKind::Trace, missing)
+            }
             RawFrame::Mark(mark) => marker(profile, FrameKind::Marker, mark.text()),
             RawFrame::Unknown(_) => marker(profile, FrameKind::Unknown, "frame of unknown kind"),
         }
     }
 
-    fn lua(&self, profile: &mut Profile, pid: u32, packed: PackedFrame, kind: FrameKind) -> Location {
+    /// A Lua function or a trace; `missing` stands for what nobody could read.
+    fn lua(
+        &self,
+        profile: &mut Profile,
+        pid: u32,
+        packed: PackedFrame,
+        kind: FrameKind,
+        missing: &str,
+    ) -> Location {
         let Some(found) = self.names.lua(pid, packed) else {
-            let what = if kind == FrameKind::Trace { "gone" } else { "Lua function, freed before it was read" };
-            return marker(profile, if kind == FrameKind::Trace { kind } else { FrameKind::Unknown }, what);
+            let kind = if kind == FrameKind::Trace { kind } else { FrameKind::Unknown };
+            return marker(profile, kind, missing);
         };
         let frame = profile.intern(Frame { kind, name: found.name, file: found.file, line: found.definition });
         Location { frame, line: found.line, address: 0 }

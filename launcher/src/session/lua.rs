@@ -22,6 +22,8 @@ pub(super) struct LuaBook {
     protos: HashMap<(u32, u64, u32), Option<Rc<Proto>>>,
     frames: HashMap<(u32, PackedFrame), Read>,
     builtins: HashMap<u64, Builtins>,
+    /// How often the list of a process's traces was made, and the list.
+    traces: HashMap<u32, (u32, Vec<Trace>)>,
     c_functions: HashMap<(u32, u64, u8), Option<String>>,
     /// Prototypes that were freed or replaced before they were read.
     pub(super) replaced: u64,
@@ -51,6 +53,12 @@ impl LuaBook {
                 }
             }
             RawFrame::Trace { number: Some(number), .. } => self.observe_trace(pid, frame, number),
+            RawFrame::Trace { number: None, ip: Some(ip) } => {
+                // A GC step hides the number behind its own state; the machine code tells it.
+                if let Some(number) = self.trace_at(pid, ip) {
+                    self.observe_trace(pid, frame, number);
+                }
+            }
             RawFrame::LuaC { function, ffid } => self.observe_c_function(pid, function, ffid),
             _ => {}
         }
@@ -92,6 +100,23 @@ impl LuaBook {
             }
         }
         self.traces_gone += 1;
+    }
+
+    /// The number of the trace whose machine code holds an address, from a list that is made again, a
+    /// few times at most, when an address is not in it: traces come and go.
+    fn trace_at(&mut self, pid: u32, ip: u64) -> Option<u32> {
+        const MAX_LISTS: u32 = 8;
+        let (made, list) = self.traces.entry(pid).or_default();
+        let find = |list: &[Trace]| list.iter().find(|t| t.holds(ip)).map(|t| t.number);
+        if let Some(number) = find(list) {
+            return Some(number);
+        }
+        if *made < MAX_LISTS {
+            *made += 1;
+            let memory = Live::new(pid);
+            *list = self.vms.get(&pid).into_iter().flatten().flat_map(|vm| Trace::all(&memory, vm)).collect();
+        }
+        find(list)
     }
 
     fn observe_c_function(&mut self, pid: u32, function: u64, ffid: u8) {

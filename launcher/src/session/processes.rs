@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::ui::Voice;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use upprof_luajit::{CodeMap, Era, Vm};
 use upprof_nginx::Owner;
 use upprof_probes::{Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, TableId};
@@ -23,6 +24,8 @@ pub(super) struct Known {
     pub(super) cpu_at_end: Option<u64>,
     pub(super) sampled: bool,
     pub(super) alive: bool,
+    /// Its mount namespace: processes with the same one see the same files.
+    pub(super) mount_namespace: Option<u64>,
     spec: ProcessSpec,
 }
 
@@ -148,6 +151,7 @@ impl Processes {
             cpu_at_end: None,
             sampled: false,
             alive: true,
+            mount_namespace: mount_namespace(pid),
             spec,
         });
         true
@@ -338,6 +342,10 @@ impl Policy {
             Self::All => true,
         }
     }
+}
+
+fn mount_namespace(pid: u32) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|m| m.ino())
 }
 
 /// How far apart stack pointer and C frame may lie. Without a limit, as far as Linux lets a stack of

@@ -25,6 +25,7 @@ pub(super) struct Sources<'a> {
     files: HashMap<u32, Files<'a>>,
     started: HashMap<u32, SystemTime>,
     texts: RefCell<HashMap<(u64, String), Option<String>>>,
+    /// Mount namespaces.
     roots: HashMap<u32, u64>,
     not_used: RefCell<Vec<(String, String)>>,
 }
@@ -40,9 +41,9 @@ impl<'a> Sources<'a> {
             if let Some(boot) = boot {
                 started.insert(*pid, boot + ticks(known.info.start_time_ticks));
             }
-            // Processes with the same root share the texts that were read.
-            let link = std::fs::metadata(format!("/proc/{pid}/ns/mnt"));
-            roots.insert(*pid, link.map(|m| MetadataExt::ino(&m)).unwrap_or(0));
+        }
+        for (pid, known) in &processes.known {
+            roots.extend(known.mount_namespace.map(|ns| (*pid, ns)));
         }
         Self {
             book: &processes.book,
@@ -59,11 +60,21 @@ impl<'a> Sources<'a> {
         self.not_used.borrow().clone()
     }
 
-    /// A source file's text. A process that has ended is helped out by another of the same root.
+    /// A process that sees the files of `pid`: itself, or when it has ended another of its mount
+    /// namespace.
+    fn reader_for(&self, pid: u32) -> Option<u32> {
+        if self.files.contains_key(&pid) {
+            return Some(pid);
+        }
+        let root = self.roots.get(&pid)?;
+        self.files.keys().copied().filter(|other| self.roots.get(other) == Some(root)).min()
+    }
+
+    /// A source file's text.
     fn with_text<T>(&self, pid: u32, file: &str, use_it: impl FnOnce(&str) -> T) -> Option<T> {
-        let pid = if self.files.contains_key(&pid) { pid } else { *self.files.keys().min()? };
-        let root = self.roots.get(&pid).copied().unwrap_or(0);
-        let key = (root, file.to_owned());
+        let pid = self.reader_for(pid)?;
+        // Processes of one mount namespace share the texts that were read.
+        let key = (self.roots.get(&pid).copied().unwrap_or(u64::from(pid)), file.to_owned());
         if !self.texts.borrow().contains_key(&key) {
             let text = match self.read(pid, file) {
                 Ok(text) => Some(text),
