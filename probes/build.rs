@@ -20,7 +20,9 @@ fn constants(header: &str) -> String {
     for line in header.lines() {
         if let Some(name) = line.strip_prefix("enum ").and_then(|l| l.strip_suffix(" {")) {
             inside = true;
-            out.push_str(&format!("/// `enum {name}` of `abi.h`.\n#[allow(dead_code)]\npub(crate) mod {name} {{\n"));
+            out.push_str(&format!(
+                "/// `enum {name}` of `abi.h`.\n#[allow(dead_code)]\npub(crate) mod {name} {{\n"
+            ));
         } else if inside && line.starts_with("};") {
             inside = false;
             out.push_str("}\n");
@@ -45,7 +47,14 @@ fn main() {
         .clang(clang())
         // v3 (kernel 5.1) has 32-bit compares, which keep the verifier's work small; the default
         // of clang changes between versions, so it is pinned.
-        .clang_args(["-mcpu=v3", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function"])
+        .clang_args([
+            "-mcpu=v3",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wno-unused-parameter",
+            "-Wno-unused-function",
+        ])
         .build_and_generate(out.join("upprof.skel.rs"))
         .expect("the BPF object compiles");
 

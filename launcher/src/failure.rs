@@ -62,7 +62,9 @@ impl From<NoEngine> for Failure {
         let tried: Vec<String> = e.tried.iter().map(EngineError::to_string).collect();
         let likely = match e.cause() {
             EngineError::SocketRefused { .. } => "the engine is not running",
-            EngineError::SocketDenied { .. } => "upprof does not run as root, or a security module forbids it",
+            EngineError::SocketDenied { .. } => {
+                "upprof does not run as root, or a security module forbids it"
+            }
             EngineError::Timeout { .. } => "the engine hangs or is overloaded",
             _ => "the engine's socket is not mounted into this container, or there is no engine",
         };
@@ -145,7 +147,10 @@ impl From<ProbeError> for Failure {
                 Self::new(
                     Exit::Kernel,
                     e.to_string(),
-                    format!("a kernel older than 5.17, without BTF, or a bug of upprof; its words:\n{}", tail.join("\n")),
+                    format!(
+                        "a kernel older than 5.17, without BTF, or a bug of upprof; its words:\n{}",
+                        tail.join("\n")
+                    ),
                     "uname -r; report the words above with the kernel's version",
                 )
             }
@@ -162,7 +167,9 @@ impl From<ProbeError> for Failure {
 impl Failure {
     pub(crate) fn privilege(missing: MissingPrivilege) -> Self {
         let attempt = match missing {
-            MissingPrivilege::Blocked => "run the container with --privileged; on the host see /sys/kernel/security/lockdown",
+            MissingPrivilege::Blocked => {
+                "run the container with --privileged; on the host see /sys/kernel/security/lockdown"
+            }
             _ => "run as root; in a container: docker run --privileged --pid=host …",
         };
         Self::new(
@@ -196,7 +203,9 @@ impl Failure {
     pub(crate) fn output(e: &BundleError) -> Self {
         let (what, likely) = (e.to_string(), output_cause(e));
         let attempt = match e {
-            BundleError::NotWritable { .. } => "give another folder with --out, or mount one: -v \"$PWD/out:/out\"",
+            BundleError::NotWritable { .. } => {
+                "give another folder with --out, or mount one: -v \"$PWD/out:/out\""
+            }
             _ => "free some space or give another folder with --out; what was written before is kept",
         };
         Self::new(Exit::Output, what, likely, attempt)
@@ -226,7 +235,9 @@ fn output_cause(e: &BundleError) -> &'static str {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full",
         ErrorKind::PermissionDenied => "the folder belongs to somebody else",
-        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: in a container nothing is mounted at /out",
+        ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only: in a container nothing is mounted at /out"
+        }
         ErrorKind::NotADirectory => "a part of the path is a file",
         _ => "the folder or its file system does not take files",
     }

@@ -57,7 +57,14 @@ mod tests {
 
     #[test]
     fn durations_with_units() {
-        for (text, ms) in [("30s", 30_000), ("30", 30_000), ("5m", 300_000), ("1.5s", 1_500), ("250ms", 250), ("1h", 3_600_000)] {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("30", 30_000),
+            ("5m", 300_000),
+            ("1.5s", 1_500),
+            ("250ms", 250),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Some(Duration::from_millis(ms))), "{text}");
         }
         assert_eq!(parse_duration("0"), Ok(None));

@@ -1,6 +1,13 @@
 //! The kernel contract on this side: struct types from the object's BTF, numbers from `abi.h`.
 
-#[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, unreachable_pub, unused_qualifications, clippy::unwrap_used)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::unwrap_used
+)]
 pub(crate) mod skel {
     include!(concat!(env!("OUT_DIR"), "/upprof.skel.rs"));
 }

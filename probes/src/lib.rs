@@ -19,8 +19,8 @@ pub use error::ProbeError;
 pub use events::{Event, ProcessChange};
 pub use privilege::{MissingPrivilege, missing_privileges};
 pub use probe::{Capacity, Finished, Probe, RunTime};
-pub use tables::index_entries;
 pub use spec::{LuaLayout, LuaVm, MappedTable, ProcessSpec, TableId};
+pub use tables::index_entries;
 
 use upprof_profile::Severity;
 
@@ -46,23 +46,108 @@ pub const COUNTERS: [CounterMeaning; abi::counter::COUNT_MAX as usize] = {
     use abi::{counter as k, outcome as o};
     [
         c(o::OUTCOME_COMPLETE, "stacks_complete", Info, "samples whose stack reaches the process's entry"),
-        c(o::OUTCOME_NO_MAPPING, "stacks_no_mapping", Doubt, "samples whose stack ends at an address in no known file"),
-        c(o::OUTCOME_NO_ROW, "stacks_no_unwind_rule", Doubt, "samples whose stack ends where a file has no unwind rule"),
-        c(o::OUTCOME_READ_FAILED, "stacks_memory_absent", Doubt, "samples whose stack ends at memory that was not readable"),
-        c(o::OUTCOME_NO_PROGRESS, "stacks_no_progress", Doubt, "samples whose stack ends at an unwind rule that led nowhere"),
-        c(o::OUTCOME_TRUNCATED, "stacks_truncated", Doubt, "samples whose stack is deeper than the limits; the cut is marked"),
-        c(o::OUTCOME_NOT_READY, "process_not_ready", Loss, "samples of processes too new to be known: counted, without a stack"),
-        c(o::OUTCOME_NO_REGS, "no_user_registers", Loss, "samples without user registers: counted, without a stack"),
+        c(
+            o::OUTCOME_NO_MAPPING,
+            "stacks_no_mapping",
+            Doubt,
+            "samples whose stack ends at an address in no known file",
+        ),
+        c(
+            o::OUTCOME_NO_ROW,
+            "stacks_no_unwind_rule",
+            Doubt,
+            "samples whose stack ends where a file has no unwind rule",
+        ),
+        c(
+            o::OUTCOME_READ_FAILED,
+            "stacks_memory_absent",
+            Doubt,
+            "samples whose stack ends at memory that was not readable",
+        ),
+        c(
+            o::OUTCOME_NO_PROGRESS,
+            "stacks_no_progress",
+            Doubt,
+            "samples whose stack ends at an unwind rule that led nowhere",
+        ),
+        c(
+            o::OUTCOME_TRUNCATED,
+            "stacks_truncated",
+            Doubt,
+            "samples whose stack is deeper than the limits; the cut is marked",
+        ),
+        c(
+            o::OUTCOME_NOT_READY,
+            "process_not_ready",
+            Loss,
+            "samples of processes too new to be known: counted, without a stack",
+        ),
+        c(
+            o::OUTCOME_NO_REGS,
+            "no_user_registers",
+            Loss,
+            "samples without user registers: counted, without a stack",
+        ),
         c(k::COUNT_SAMPLES, "samples", Info, "samples taken of the target's processes"),
-        c(k::COUNT_LOST_RING_FULL, "lost_ring_full", Loss, "samples lost because user space did not read the ring buffer in time"),
-        c(k::COUNT_COUNTS_FULL, "counts_full", Info, "samples sent one by one because the kernel's table of stacks was full; none lost"),
-        c(k::COUNT_LUA_UNSURE, "lua_leaf_unsure", Doubt, "samples whose innermost Lua function could not be proven; marked in the stack"),
-        c(k::COUNT_LUA_BROKEN, "lua_chain_broken", Doubt, "Lua frame chains that failed a check; the missing frames are marked"),
-        c(k::COUNT_CFRAME_MISMATCH, "cframe_mismatch", Doubt, "times the VM's own C-frame chain and native unwinding disagreed; the chain was used"),
-        c(k::COUNT_LUA_PC_OUTSIDE, "lua_line_unknown", Doubt, "Lua frames whose current line could not be known"),
-        c(k::COUNT_NATIVE_LOST, "native_frames_lost", Doubt, "samples with C frames missing above a Lua frame; marked in the stack"),
-        c(k::COUNT_PROCESS_TABLE_FULL, "process_table_full", Loss, "new processes that could not be followed"),
-        c(k::COUNT_SAVE_L_MISMATCH, "lua_thread_mismatch", Doubt, "samples caught while LuaJIT switched threads; shown without Lua frames"),
-        c(k::COUNT_EVENT_LOST, "process_events_lost", Loss, "starts or ends of processes that were not reported"),
+        c(
+            k::COUNT_LOST_RING_FULL,
+            "lost_ring_full",
+            Loss,
+            "samples lost because user space did not read the ring buffer in time",
+        ),
+        c(
+            k::COUNT_COUNTS_FULL,
+            "counts_full",
+            Info,
+            "samples sent one by one because the kernel's table of stacks was full; none lost",
+        ),
+        c(
+            k::COUNT_LUA_UNSURE,
+            "lua_leaf_unsure",
+            Doubt,
+            "samples whose innermost Lua function could not be proven; marked in the stack",
+        ),
+        c(
+            k::COUNT_LUA_BROKEN,
+            "lua_chain_broken",
+            Doubt,
+            "Lua frame chains that failed a check; the missing frames are marked",
+        ),
+        c(
+            k::COUNT_CFRAME_MISMATCH,
+            "cframe_mismatch",
+            Doubt,
+            "times the VM's own C-frame chain and native unwinding disagreed; the chain was used",
+        ),
+        c(
+            k::COUNT_LUA_PC_OUTSIDE,
+            "lua_line_unknown",
+            Doubt,
+            "Lua frames whose current line could not be known",
+        ),
+        c(
+            k::COUNT_NATIVE_LOST,
+            "native_frames_lost",
+            Doubt,
+            "samples with C frames missing above a Lua frame; marked in the stack",
+        ),
+        c(
+            k::COUNT_PROCESS_TABLE_FULL,
+            "process_table_full",
+            Loss,
+            "new processes that could not be followed",
+        ),
+        c(
+            k::COUNT_SAVE_L_MISMATCH,
+            "lua_thread_mismatch",
+            Doubt,
+            "samples caught while LuaJIT switched threads; shown without Lua frames",
+        ),
+        c(
+            k::COUNT_EVENT_LOST,
+            "process_events_lost",
+            Loss,
+            "starts or ends of processes that were not reported",
+        ),
     ]
 };

@@ -65,11 +65,10 @@ mod tests {
     fn full_set_lacks_nothing_and_dockers_default_lacks_three() {
         assert_eq!(missing_privileges("Name:\tx\nCapEff:\t000001ffffffffff\n"), []);
         // The default set of docker run, as `docker run … grep CapEff /proc/self/status` shows it.
-        assert_eq!(missing_privileges("CapEff:\t00000000a80425fb\n"), [
-            MissingPrivilege::Bpf,
-            MissingPrivilege::Perfmon,
-            MissingPrivilege::Ptrace
-        ]);
+        assert_eq!(
+            missing_privileges("CapEff:\t00000000a80425fb\n"),
+            [MissingPrivilege::Bpf, MissingPrivilege::Perfmon, MissingPrivilege::Ptrace]
+        );
         // Only BPF, PERFMON and SYS_PTRACE.
         assert_eq!(missing_privileges("CapEff:\t000000c000080000\n"), []);
     }

@@ -207,10 +207,12 @@ impl Probe {
         let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_else(|_| "0".into());
         for cpu in online_cpus(&list) {
             let clock = CpuClock::open(cpu, hz)?;
-            let link = self.skel.progs.sample.attach_perf_event(clock.fd()).map_err(|e| ProbeError::Attach {
-                program: "sample",
-                message: e.to_string(),
-            })?;
+            let link = self
+                .skel
+                .progs
+                .sample
+                .attach_perf_event(clock.fd())
+                .map_err(|e| ProbeError::Attach { program: "sample", message: e.to_string() })?;
             // The link owns the descriptor from here on, and closes it (libbpf, perf links).
             clock.release();
             self.clocks.push(link);
@@ -263,7 +265,8 @@ impl Probe {
         let maps = &self.skel.maps;
         let mut counts = HashMap::new();
         for key in maps.counts.keys() {
-            let Some(value) = maps.counts.lookup(&key, MapFlags::ANY).map_err(ProbeError::map("reading counts"))?
+            let Some(value) =
+                maps.counts.lookup(&key, MapFlags::ANY).map_err(ProbeError::map("reading counts"))?
             else {
                 continue;
             };

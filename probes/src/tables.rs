@@ -138,7 +138,10 @@ mod tests {
                 let i = table.rows().partition_point(|r| r.pc <= pc);
                 let plain = abi::row(&table.rows()[i - 1]);
                 let found = found.expect("a row");
-                assert_eq!((found.pc, found.cfa_kind, found.cfa_off), (plain.pc, plain.cfa_kind, plain.cfa_off));
+                assert_eq!(
+                    (found.pc, found.cfa_kind, found.cfa_off),
+                    (plain.pc, plain.cfa_kind, plain.cfa_off)
+                );
             }
         }
     }

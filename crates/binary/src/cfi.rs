@@ -2,8 +2,8 @@
 
 use crate::{Cfa, Elf, Error, Row, Saved};
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, LittleEndian, Operation, Register,
-    RegisterRule, UnwindContext, UnwindExpression, UnwindSection as _, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, LittleEndian, Operation, Register, RegisterRule,
+    UnwindContext, UnwindExpression, UnwindSection as _, X86_64,
 };
 use std::ops::Range;
 

@@ -107,7 +107,8 @@ mod tests {
                     typedef struct second { int x; } second;\n\
                     struct first f; second s; struct declared *d;\n";
         std::fs::write(&source, text).expect("written");
-        let built = Command::new("cc").args(["-g", "-shared", "-fPIC", "-o"]).arg(&object).arg(&source).status();
+        let built =
+            Command::new("cc").args(["-g", "-shared", "-fPIC", "-o"]).arg(&object).arg(&source).status();
         assert!(built.expect("cc runs").success());
         let data = std::fs::read(&object).expect("built");
         let elf = Elf::parse(&data).expect("an ELF file");

@@ -1,7 +1,7 @@
 use crate::Error;
+use object::LittleEndian;
 use object::elf::{EM_X86_64, FileHeader64, PF_X, PT_LOAD, STT_FUNC, STT_OBJECT};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
-use object::LittleEndian;
 use std::ops::Range;
 
 type Header = FileHeader64<LittleEndian>;
@@ -86,8 +86,7 @@ impl<'a> Elf<'a> {
         for s in self.sections.iter() {
             let Ok(Some(mut notes)) = s.notes(e, self.data) else { continue };
             while let Ok(Some(note)) = notes.next() {
-                if note.name() == object::elf::ELF_NOTE_GNU
-                    && note.n_type(e) == object::elf::NT_GNU_BUILD_ID
+                if note.name() == object::elf::ELF_NOTE_GNU && note.n_type(e) == object::elf::NT_GNU_BUILD_ID
                 {
                     return Some(note.desc().to_vec());
                 }

@@ -72,8 +72,10 @@ fn untag(vm: &Vm, v: u64) -> (u8, u64) {
 fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64) -> Vec<(String, Value)> {
     let f = vm.fixed;
     let head = || {
-        (mem.u8(table + f.gct).ok()? == gct::TAB)
-            .then_some((reference(mem, f, table + f.tab_node).ok()?, mem.u32(table + f.tab_hmask).ok()? as usize))
+        (mem.u8(table + f.gct).ok()? == gct::TAB).then_some((
+            reference(mem, f, table + f.tab_node).ok()?,
+            mem.u32(table + f.tab_hmask).ok()? as usize,
+        ))
     };
     let Some((node, hmask)) = head() else { return Vec::new() };
     let n = hmask.saturating_add(1);

@@ -33,7 +33,9 @@ pub enum Refusal {
     #[error("the VM's memory could not be read: {0}")]
     Memory(#[from] upprof_memory::ReadError),
     /// Neither mode's rule "global_State follows the main thread" holds.
-    #[error("{thread:#x} is no main thread of LuaJIT: global_State is not behind it (distance {distance64} as GC64, {distance32} as GC32)")]
+    #[error(
+        "{thread:#x} is no main thread of LuaJIT: global_State is not behind it (distance {distance64} as GC64, {distance32} as GC32)"
+    )]
     NotMainThread {
         /// The address tried.
         thread: u64,
@@ -101,12 +103,13 @@ pub fn attach(
         return Err(Refusal::NotThread { thread, gct: kind });
     }
     let (g2disp, targets) = dispatch_table(mem, code, g)?;
-    let vm_text =
-        code.function(targets.start).ok_or(Refusal::NoVmText { target: targets.start })?;
+    let vm_text = code.function(targets.start).ok_or(Refusal::NoVmText { target: targets.start })?;
     let described = described.filter(|e| e.gc64 == (fixed.ref_size == 8));
     let era = match described {
         // Debug information that live memory contradicts is another build's: then the table decides.
-        Some(era) if era.g2disp.of(fork).contains(&g2disp) && era_fits(mem, fixed, thread, g, era)?.is_ok() => {
+        Some(era)
+            if era.g2disp.of(fork).contains(&g2disp) && era_fits(mem, fixed, thread, g, era)?.is_ok() =>
+        {
             era.clone()
         }
         _ => pick_era(mem, fixed, thread, g, fork, g2disp)?,
@@ -306,11 +309,7 @@ fn traces_plausible(mem: &dyn Memory, vm: &Vm, at: u64) -> bool {
 }
 
 /// A GC reference or pointer of the mode's size.
-pub(crate) fn reference(
-    mem: &dyn Memory,
-    fixed: &Fixed,
-    addr: u64,
-) -> Result<u64, upprof_memory::ReadError> {
+pub(crate) fn reference(mem: &dyn Memory, fixed: &Fixed, addr: u64) -> Result<u64, upprof_memory::ReadError> {
     if fixed.ref_size == 8 { mem.u64(addr) } else { mem.u32(addr).map(u64::from) }
 }
 

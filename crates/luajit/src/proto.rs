@@ -99,7 +99,8 @@ impl Proto {
         if sizebc > MAX_BYTECODE {
             return Err(ProtoError::Replaced);
         }
-        let (chunkname, chunkname_cut) = read_string(mem, vm, header.reference(vm, f.pt_chunkname), MAX_CHUNKNAME)?;
+        let (chunkname, chunkname_cut) =
+            read_string(mem, vm, header.reference(vm, f.pt_chunkname), MAX_CHUNKNAME)?;
         if chunkname.contains(&0) {
             // Chunk names are C strings (lj_load.c): this one's memory is somebody else's now.
             return Err(ProtoError::Replaced);

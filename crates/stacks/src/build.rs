@@ -77,10 +77,7 @@ fn call_site(addr: u64, leaf: bool) -> u64 {
 
 type NativeAddresses = HashMap<crate::ObjectId, BTreeSet<u64>>;
 
-fn addresses(
-    recording: &Recording,
-    spaces: &HashMap<u32, AddressSpace>,
-) -> (NativeAddresses, BTreeSet<u64>) {
+fn addresses(recording: &Recording, spaces: &HashMap<u32, AddressSpace>) -> (NativeAddresses, BTreeSet<u64>) {
     let mut native = NativeAddresses::new();
     for (pid, frame) in recording.frames() {
         let addr = match frame.unpack() {
@@ -174,7 +171,8 @@ impl Context<'_> {
             let kind = if kind == FrameKind::Trace { kind } else { FrameKind::Unknown };
             return marker(profile, kind, missing);
         };
-        let frame = profile.intern(Frame { kind, name: found.name, file: found.file, line: found.definition });
+        let frame =
+            profile.intern(Frame { kind, name: found.name, file: found.file, line: found.definition });
         Location { frame, line: found.line, address: 0 }
     }
 

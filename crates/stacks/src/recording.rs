@@ -54,14 +54,17 @@ impl Recording {
                 })
             })
             .collect();
-        self.stacks.insert(raw.key, Stack {
-            pid: raw.pid,
-            frames,
-            kernel: raw.kernel.as_slice().into(),
-            outcome: raw.outcome,
-            vmstate: raw.vmstate,
-            uncounted,
-        });
+        self.stacks.insert(
+            raw.key,
+            Stack {
+                pid: raw.pid,
+                frames,
+                kernel: raw.kernel.as_slice().into(),
+                outcome: raw.outcome,
+                vmstate: raw.vmstate,
+                uncounted,
+            },
+        );
     }
 
     /// Every distinct stack.

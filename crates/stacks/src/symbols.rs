@@ -2,9 +2,9 @@
 //! table is read once.
 
 use crate::{ObjectId, Objects};
+use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Elf, Kernel, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
-use blazesym::MaybeDefault;
 use std::collections::{BTreeSet, HashMap};
 
 /// Names found, by file virtual address and by kernel address.

@@ -42,7 +42,7 @@ pub(super) fn write(
         &index,
     );
     skipped.extend(no_kernel_names.map(|why| skip("names of kernel functions", why)));
-    skipped.extend(sources.not_used().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
+    skipped.extend(sources.unused().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
     drop(sources);
     profile.counters.push(not_shown(&profile));
 

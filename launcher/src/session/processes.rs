@@ -110,7 +110,10 @@ impl Processes {
         voice.note(&match (self.policy, sampled.len()) {
             (Policy::WithLua, n) => format!("profiling {n} processes with LuaJIT, {workers} of them workers"),
             (Policy::Workers, n) => {
-                format!("no LuaJIT found: profiling {n} nginx workers, native code only ({})", self.why_no_lua())
+                format!(
+                    "no LuaJIT found: profiling {n} nginx workers, native code only ({})",
+                    self.why_no_lua()
+                )
             }
             (Policy::All, n) => {
                 format!("no nginx and no LuaJIT found: profiling {n} processes, native code only")
@@ -143,17 +146,20 @@ impl Processes {
         };
         self.book.add_process(pid, &vms);
         self.spaces.insert(pid, space);
-        self.known.insert(pid, Known {
-            info,
-            vms,
-            lua_unavailable,
-            cpu_at_start: None,
-            cpu_at_end: None,
-            sampled: false,
-            alive: true,
-            mount_namespace: mount_namespace(pid),
-            spec,
-        });
+        self.known.insert(
+            pid,
+            Known {
+                info,
+                vms,
+                lua_unavailable,
+                cpu_at_start: None,
+                cpu_at_end: None,
+                sampled: false,
+                alive: true,
+                mount_namespace: mount_namespace(pid),
+                spec,
+            },
+        );
         true
     }
 
@@ -293,7 +299,8 @@ impl Processes {
         }
         match self.describe(probe, pid) {
             Err(ProbeError::Full { what, capacity }) => {
-                self.problems.push((format!("process {pid}"), format!("{what}: all {capacity} places are taken")));
+                self.problems
+                    .push((format!("process {pid}"), format!("{what}: all {capacity} places are taken")));
                 Ok(())
             }
             other => other,

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use upprof_luajit::source::{Chunk, name_at};
 use upprof_profile::raw::{PackedFrame, RawFrame};
 use upprof_stacks::{LuaName, LuaNames};
-use upprof_target::{FileError, Files};
+use upprof_target::Files;
 
 /// Shown for a function whose source is not there.
 const NO_SOURCE: &str = "?";
@@ -19,12 +19,18 @@ const NO_SOURCE: &str = "?";
 const ANONYMOUS: &str = "(anonymous)";
 const MAIN_CHUNK: &str = "(main chunk)";
 
+/// A source file as it is now.
+struct Source {
+    text: String,
+    changed: SystemTime,
+}
+
 /// Source files of one process's root, as far as they were needed.
 pub(super) struct Sources<'a> {
     book: &'a LuaBook,
     files: HashMap<u32, Files<'a>>,
     started: HashMap<u32, SystemTime>,
-    texts: RefCell<HashMap<(u64, String), Option<String>>>,
+    texts: RefCell<HashMap<(u64, String), Option<Source>>>,
     /// Mount namespaces.
     roots: HashMap<u32, u64>,
     not_used: RefCell<Vec<(String, String)>>,
@@ -36,14 +42,12 @@ impl<'a> Sources<'a> {
         let mut files = HashMap::new();
         let mut started = HashMap::new();
         let mut roots = HashMap::new();
-        for (pid, known) in processes.known.iter().filter(|(_, k)| k.alive) {
-            files.insert(*pid, target.files(&known.info));
-            if let Some(boot) = boot {
-                started.insert(*pid, boot + ticks(known.info.start_time_ticks));
-            }
-        }
         for (pid, known) in &processes.known {
+            if known.alive {
+                files.insert(*pid, target.files(&known.info));
+            }
             roots.extend(known.mount_namespace.map(|ns| (*pid, ns)));
+            started.extend(boot.map(|boot| (*pid, boot + ticks(known.info.start_time_ticks))));
         }
         Self {
             book: &processes.book,
@@ -56,7 +60,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Source files that could not be used, and why.
-    pub(super) fn not_used(&self) -> Vec<(String, String)> {
+    pub(super) fn unused(&self) -> Vec<(String, String)> {
         self.not_used.borrow().clone()
     }
 
@@ -70,45 +74,50 @@ impl<'a> Sources<'a> {
         self.files.keys().copied().filter(|other| self.roots.get(other) == Some(root)).min()
     }
 
-    /// A source file's text.
+    /// Uses a source file's text, unless it was changed after the process started: then the code that
+    /// runs may be the old one, and a name from the new lines could be wrong.
     fn with_text<T>(&self, pid: u32, file: &str, use_it: impl FnOnce(&str) -> T) -> Option<T> {
-        let pid = self.reader_for(pid)?;
+        let reader = self.reader_for(pid)?;
         // Processes of one mount namespace share the texts that were read.
-        let key = (self.roots.get(&pid).copied().unwrap_or(u64::from(pid)), file.to_owned());
-        if !self.texts.borrow().contains_key(&key) {
-            let text = match self.read(pid, file) {
-                Ok(text) => Some(text),
-                Err(why) => {
-                    self.not_used.borrow_mut().push((file.to_owned(), why));
-                    None
-                }
-            };
-            self.texts.borrow_mut().insert(key.clone(), text);
+        let key = (self.roots.get(&reader).copied().unwrap_or(u64::from(reader)), file.to_owned());
+        let mut texts = self.texts.borrow_mut();
+        let source = texts
+            .entry(key)
+            .or_insert_with(|| self.read(reader, file).map_err(|why| self.not_used(file, why)).ok());
+        let source = source.as_ref()?;
+        let started = self.started.get(&pid).copied()?;
+        if source.changed > started {
+            self.not_used(
+                file,
+                "changed after a process started: its functions are shown by line only".into(),
+            );
+            return None;
         }
-        self.texts.borrow().get(&key)?.as_deref().map(use_it)
+        Some(use_it(&source.text))
     }
 
-    fn read(&self, pid: u32, file: &str) -> Result<String, String> {
+    fn not_used(&self, file: &str, why: String) {
+        let entry = (file.to_owned(), why);
+        let mut all = self.not_used.borrow_mut();
+        if !all.contains(&entry) {
+            all.push(entry);
+        }
+    }
+
+    fn read(&self, pid: u32, file: &str) -> Result<Source, String> {
         const MAX_SOURCE: u64 = 8 << 20;
         let files = self.files.get(&pid).ok_or("the process has ended")?;
         let root = files.root().map_err(ToString::to_string)?;
         let path = absolute(pid, file)?;
-        let read = |e: FileError| e.to_string();
-        let opened = root.open(&path).map_err(read)?;
+        let opened = root.open(&path).map_err(|e| e.to_string())?;
+        let m = opened.metadata().map_err(|e| e.to_string())?;
         // Tools that copy files set mtime to what they like; ctime is the kernel's.
-        let changed = opened.metadata().ok().and_then(|m| {
-            let seconds = u64::try_from(MetadataExt::mtime(&m).max(MetadataExt::ctime(&m))).ok()?;
-            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-        });
-        if let (Some(changed), Some(started)) = (changed, self.started.get(&pid))
-            && changed > *started
-        {
-            // The code that runs may be the old one: a name from the new lines could be wrong.
-            return Err("changed after the process started: functions are shown by line only".into());
-        }
-        root.read(&path, MAX_SOURCE)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .map_err(read)
+        let changed = u64::try_from(m.mtime().max(m.ctime())).map_err(|e| e.to_string())?;
+        let bytes = root.read(&path, MAX_SOURCE).map_err(|e| e.to_string())?;
+        Ok(Source {
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            changed: SystemTime::UNIX_EPOCH + Duration::from_secs(changed),
+        })
     }
 
     fn function_name(&self, pid: u32, chunk: &Chunk, line: u32) -> String {

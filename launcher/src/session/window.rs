@@ -26,11 +26,8 @@ impl Signals {
         let seen = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // Order matters: the first delivery finds the flag unset, sets it, and goes on.
-            let exit_later = signal_hook::flag::register_conditional_shutdown(
-                signal,
-                SECOND_INTERRUPT,
-                Arc::clone(&seen),
-            );
+            let exit_later =
+                signal_hook::flag::register_conditional_shutdown(signal, SECOND_INTERRUPT, Arc::clone(&seen));
             let set = signal_hook::flag::register(signal, Arc::clone(&seen));
             // Both fail for forbidden signals only, which these are not.
             debug_assert!(exit_later.is_ok() && set.is_ok());
@@ -127,10 +124,8 @@ pub(super) fn sample(
 /// Processes that came between the first look and the moment forks were followed.
 fn follow_up(target: &Target, processes: &mut Processes, probe: &mut Probe) -> Result<(), Failure> {
     for info in target.processes()? {
-        let unknown = processes
-            .known
-            .get(&info.pid)
-            .is_none_or(|k| k.info.start_time_ticks != info.start_time_ticks);
+        let unknown =
+            processes.known.get(&info.pid).is_none_or(|k| k.info.start_time_ticks != info.start_time_ticks);
         if unknown {
             processes.arrived(target, probe, info.pid)?;
         }
