@@ -20,11 +20,30 @@ const MAX_DEPTH: usize = 4;
 /// Bytes of a hash node: value, key, next (lj_obj.h Node), the same in both modes.
 const NODE: usize = 24;
 
+/// The functions found for one `(lua_CFunction, ffid)`: address of the `GCfunc`, shortest name.
+type Found = HashMap<(u64, u8), Vec<(u64, String)>>;
+
 /// Walks the globals of the main thread, tables nearest to `_G` first, so that the shortest name of a
 /// function wins. Bounded in tables, nodes and depth; what cannot be read is left out.
+///
+/// Closures over one C function (cjson.safe wraps both of its functions in the same one) cannot be told
+/// apart by its address: up to three names are given together, more are no name at all.
 #[must_use]
 pub fn builtins(mem: &dyn Memory, vm: &Vm) -> Builtins {
-    let mut names = Builtins::new();
+    const MAX_NAMES: usize = 3;
+    walk(mem, vm)
+        .into_iter()
+        .filter(|(_, functions)| functions.len() <= MAX_NAMES)
+        .map(|(id, functions)| {
+            let mut names: Vec<String> = functions.into_iter().map(|(_, name)| name).collect();
+            names.sort();
+            (id, names.join("|"))
+        })
+        .collect()
+}
+
+fn walk(mem: &dyn Memory, vm: &Vm) -> Found {
+    let mut names = Found::new();
     let Ok(globals) = reference(mem, vm.fixed, vm.main_thread + vm.fixed.l_env) else { return names };
     let mut seen = HashSet::from([globals]);
     let mut queue = VecDeque::from([(globals, String::new(), 0)]);
@@ -39,7 +58,10 @@ pub fn builtins(mem: &dyn Memory, vm: &Vm) -> Builtins {
             match value {
                 Value::Function(f) => {
                     if let Some(id) = c_function(mem, vm, f) {
-                        names.entry(id).or_insert(name);
+                        let same: &mut Vec<(u64, String)> = names.entry(id).or_default();
+                        if !same.iter().any(|(known, _)| *known == f) {
+                            same.push((f, name));
+                        }
                     }
                 }
                 Value::Table(t) if depth < MAX_DEPTH && seen.len() < MAX_TABLES && seen.insert(t) => {
