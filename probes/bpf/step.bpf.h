@@ -26,7 +26,7 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->leaf = 1;
 	w->last_mapping = 0;
 	w->known.func = 0;
-	w->native_stack.start = w->lua_stack.start = ~0ULL;
+	w->native_stack.start = w->lua_stack.start = WINDOW_EMPTY;
 	w->n_frames = w->n_native = w->n_lua = 0;
 	w->h1 = w->h2 = 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {

@@ -35,6 +35,7 @@ UPPROF_ASSERT(sizeof(struct cframe) == 80);
  * costs some 50 ns however small it is. Good within one sample only.
  */
 enum { WINDOW_BYTES = 512 };
+#define WINDOW_EMPTY (1ULL << 63)
 
 struct window {
 	u64 start;
@@ -170,12 +171,13 @@ NOINLINE int read_word(struct window *win, u64 addr, u64 refill, u64 *out)
 {
 	u64 at = addr - win->start;
 
-	if (addr & 7)
+	/* Not aligned, or no address of a process (and so none that an empty window could hold). */
+	if (addr & 7 || addr >> 47)
 		return read_user(out, 8, addr);
 	if (at > WINDOW_BYTES - 8) {
 		refill &= ~7ULL;
 		if (read_user(win->data, WINDOW_BYTES, refill)) {
-			win->start = ~0ULL;
+			win->start = WINDOW_EMPTY;
 			return read_user(out, 8, addr);
 		}
 		win->start = refill;

@@ -66,12 +66,15 @@ impl<'a> Elf<'a> {
     }
 
     /// What must be added to a virtual address of this file to get the address in a process that
-    /// maps the file's byte `offset` at `start` (a line of `/proc/PID/maps`). `None` when no
-    /// segment holds that byte.
+    /// maps the file's byte `offset` at `start` as code (a line of `/proc/PID/maps` with `x`). `None`
+    /// when no executable segment holds that byte.
+    ///
+    /// Only executable segments count: linkers let the segment before share its last page, at another
+    /// distance between file and memory.
     #[must_use]
     pub fn bias(&self, start: u64, offset: u64) -> Option<u64> {
         const PAGE: u64 = 4096;
-        let seg = self.segments.iter().find(|s| {
+        let seg = self.segments.iter().filter(|s| s.exec).find(|s| {
             let from = s.offset & !(PAGE - 1);
             offset >= from && offset < s.offset.saturating_add(s.file_size)
         })?;

@@ -44,7 +44,9 @@ pub fn builtins(mem: &dyn Memory, vm: &Vm) -> Builtins {
 
 fn walk(mem: &dyn Memory, vm: &Vm) -> Found {
     let mut names = Found::new();
-    let Ok(globals) = reference(mem, vm.fixed, vm.main_thread + vm.fixed.l_env) else { return names };
+    let Ok(globals) = reference(mem, vm.fixed, vm.main_thread.wrapping_add(vm.fixed.l_env)) else {
+        return names;
+    };
     let mut seen = HashSet::from([globals]);
     let mut queue = VecDeque::from([(globals, String::new(), 0)]);
     let mut nodes = 0;
@@ -94,9 +96,9 @@ fn untag(vm: &Vm, v: u64) -> (u8, u64) {
 fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64) -> Vec<(String, Value)> {
     let f = vm.fixed;
     let head = || {
-        (mem.u8(table + f.gct).ok()? == gct::TAB).then_some((
-            reference(mem, f, table + f.tab_node).ok()?,
-            mem.u32(table + f.tab_hmask).ok()? as usize,
+        (mem.u8(table.wrapping_add(f.gct)).ok()? == gct::TAB).then_some((
+            reference(mem, f, table.wrapping_add(f.tab_node)).ok()?,
+            mem.u32(table.wrapping_add(f.tab_hmask)).ok()? as usize,
         ))
     };
     let Some((node, hmask)) = head() else { return Vec::new() };
@@ -131,9 +133,9 @@ fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64) -> Vec<(String, Value)>
 /// The identity of a C function or fast function; `None` for a Lua function.
 fn c_function(mem: &dyn Memory, vm: &Vm, func: u64) -> Option<(u64, u8)> {
     let f = vm.fixed;
-    if mem.u8(func + f.gct).ok()? != gct::FUNC {
+    if mem.u8(func.wrapping_add(f.gct)).ok()? != gct::FUNC {
         return None;
     }
-    let ffid = mem.u8(func + f.fn_ffid).ok()?;
-    (ffid != 0).then_some((mem.u64(func + f.fn_f).ok()?, ffid))
+    let ffid = mem.u8(func.wrapping_add(f.fn_ffid)).ok()?;
+    (ffid != 0).then_some((mem.u64(func.wrapping_add(f.fn_f)).ok()?, ffid))
 }

@@ -98,7 +98,7 @@ pub fn attach(
     described: Option<&Era>,
 ) -> Result<Vm, Refusal> {
     let (fixed, g, fork) = mode(mem, thread)?;
-    let kind = mem.u8(thread + fixed.gct)?;
+    let kind = mem.u8(thread.wrapping_add(fixed.gct))?;
     if kind != gct::THREAD {
         return Err(Refusal::NotThread { thread, gct: kind });
     }
@@ -114,7 +114,16 @@ pub fn attach(
         }
         _ => pick_era(mem, fixed, thread, g, fork, g2disp)?,
     };
-    let mut vm = Vm { main_thread: thread, g, fixed, era, fork, dispatch: g + g2disp, vm_text, traces: None };
+    let mut vm = Vm {
+        main_thread: thread,
+        g,
+        fixed,
+        era,
+        fork,
+        dispatch: g.wrapping_add(g2disp),
+        vm_text,
+        traces: None,
+    };
     vm.traces = find_traces(mem, &vm);
     Ok(vm)
 }
@@ -123,7 +132,7 @@ pub fn attach(
 /// distance is `sizeof(lua_State)` in exactly one of the modes (lj_state.c lua_newstate).
 fn mode(mem: &dyn Memory, thread: u64) -> Result<(&'static Fixed, u64, Fork), Refusal> {
     const LUAJIT2_EXTRA64: [u64; 2] = [8, 16]; // exdata; exdata2
-    let g64 = mem.u64(thread + GC64.l_glref)?;
+    let g64 = mem.u64(thread.wrapping_add(GC64.l_glref))?;
     let distance64 = g64.wrapping_sub(thread);
     if distance64 == GC64.l_size {
         return Ok((&GC64, g64, Fork::Upstream));
@@ -131,7 +140,7 @@ fn mode(mem: &dyn Memory, thread: u64) -> Result<(&'static Fixed, u64, Fork), Re
     if LUAJIT2_EXTRA64.contains(&distance64.wrapping_sub(GC64.l_size)) {
         return Ok((&GC64, g64, Fork::Luajit2));
     }
-    let g32 = mem.u32(thread + GC32.l_glref)?;
+    let g32 = mem.u32(thread.wrapping_add(GC32.l_glref))?;
     let distance32 = g32.wrapping_sub(thread as u32);
     if thread >> 32 == 0 {
         let extra = u64::from(distance32).wrapping_sub(GC32.l_size);
@@ -174,7 +183,7 @@ fn dispatch_table(mem: &dyn Memory, code: &dyn CodeMap, g: u64) -> Result<(u64, 
     let targets = &words[start..start + run];
     let low = targets.iter().min().copied().unwrap_or_default();
     let high = targets.iter().max().copied().unwrap_or_default();
-    Ok((start as u64 * 8, low..high + 1))
+    Ok((start as u64 * 8, low..high.saturating_add(1)))
 }
 
 /// As much of `len` bytes as is mapped, page by page, at least one page.
@@ -182,7 +191,7 @@ fn read_up_to(mem: &dyn Memory, addr: u64, len: usize) -> Result<Vec<u8>, Refusa
     const PAGE: u64 = 4096;
     let mut out = Vec::with_capacity(len);
     while out.len() < len {
-        let at = addr + out.len() as u64;
+        let at = addr.wrapping_add(out.len() as u64);
         let n = ((PAGE - at % PAGE) as usize).min(len - out.len());
         match mem.bytes(at, n, len) {
             Ok(b) => out.extend(b),
@@ -234,19 +243,19 @@ fn era_fits(
     g: u64,
     era: &Era,
 ) -> Result<Result<bool, String>, Refusal> {
-    let main = reference(mem, fixed, g + u64::from(era.mainthref))?;
+    let main = reference(mem, fixed, g.wrapping_add(u64::from(era.mainthref)))?;
     if main != thread {
         return Ok(Err(format!("mainthref is {main:#x}, not the main thread")));
     }
-    let vmstate = mem.u32(g + u64::from(era.vmstate))?.cast_signed();
+    let vmstate = mem.u32(g.wrapping_add(u64::from(era.vmstate)))?.cast_signed();
     if !(-7..=65535).contains(&vmstate) {
         return Ok(Err(format!("vmstate is {vmstate}")));
     }
-    let current = reference(mem, fixed, g + u64::from(era.cur_l))?;
+    let current = reference(mem, fixed, g.wrapping_add(u64::from(era.cur_l)))?;
     if current != 0 && !is_thread_of(mem, fixed, current, g) {
         return Ok(Err(format!("cur_L {current:#x} is no thread of this VM")));
     }
-    let jit_base = reference(mem, fixed, g + u64::from(era.jit_base))?;
+    let jit_base = reference(mem, fixed, g.wrapping_add(u64::from(era.jit_base)))?;
     if jit_base != 0 && !(current != 0 && in_stack(mem, fixed, current, jit_base)) {
         return Ok(Err(format!("jit_base {jit_base:#x} is in no stack")));
     }
@@ -254,12 +263,13 @@ fn era_fits(
 }
 
 fn is_thread_of(mem: &dyn Memory, fixed: &Fixed, l: u64, g: u64) -> bool {
-    mem.u8(l + fixed.gct) == Ok(gct::THREAD) && reference(mem, fixed, l + fixed.l_glref) == Ok(g)
+    mem.u8(l.wrapping_add(fixed.gct)) == Ok(gct::THREAD)
+        && reference(mem, fixed, l.wrapping_add(fixed.l_glref)) == Ok(g)
 }
 
 fn in_stack(mem: &dyn Memory, fixed: &Fixed, l: u64, addr: u64) -> bool {
-    let stack = reference(mem, fixed, l + fixed.l_stack);
-    let top = reference(mem, fixed, l + fixed.l_maxstack);
+    let stack = reference(mem, fixed, l.wrapping_add(fixed.l_stack));
+    let top = reference(mem, fixed, l.wrapping_add(fixed.l_maxstack));
     matches!((stack, top), (Ok(s), Ok(t)) if addr > s && addr <= t)
 }
 
@@ -270,7 +280,7 @@ fn find_traces(mem: &dyn Memory, vm: &Vm) -> Option<u64> {
     let step = usize::from(vm.fixed.ref_size);
     for near in vm.era.g2trace.of(vm.fork) {
         for offset in (near.saturating_sub(SPREAD)..=near + SPREAD).step_by(step) {
-            let at = vm.g + offset;
+            let at = vm.g.wrapping_add(offset);
             if traces_plausible(mem, vm, at) {
                 return Some(at);
             }
@@ -287,20 +297,22 @@ fn traces_plausible(mem: &dyn Memory, vm: &Vm, at: u64) -> bool {
     const MAX_TRACES: u32 = 65536;
     /// Enough to tell; more would cost start-up time.
     const LOOK_AT: u32 = 64;
-    let (Ok(array), Ok(size)) = (mem.u64(at), mem.u32(at + SIZETRACE)) else { return false };
+    let (Ok(array), Ok(size)) = (mem.u64(at), mem.u32(at.wrapping_add(SIZETRACE))) else { return false };
     if array == 0 || size == 0 || size > MAX_TRACES {
         return false;
     }
     let mut seen = 0;
     for i in 1..size.min(LOOK_AT) {
-        let Ok(trace) = reference(mem, vm.fixed, array + u64::from(i) * u64::from(vm.fixed.ref_size)) else {
+        let Ok(trace) =
+            reference(mem, vm.fixed, array.wrapping_add(u64::from(i) * u64::from(vm.fixed.ref_size)))
+        else {
             return false;
         };
         if trace == 0 {
             continue;
         }
-        let number = mem.u16(trace + vm.fixed.tr_traceno);
-        if number != Ok(i as u16) || mem.u8(trace + vm.fixed.gct) != Ok(gct::TRACE) {
+        let number = mem.u16(trace.wrapping_add(vm.fixed.tr_traceno));
+        if number != Ok(i as u16) || mem.u8(trace.wrapping_add(vm.fixed.gct)) != Ok(gct::TRACE) {
             return false;
         }
         seen += 1;
@@ -326,7 +338,7 @@ impl Vm {
             "{fork} {mode}, layout {} (since {}), dispatch table at g+{}",
             self.era.id,
             self.era.since,
-            self.dispatch - self.g
+            self.dispatch.wrapping_sub(self.g)
         )
     }
 }

@@ -130,9 +130,9 @@ impl Proto {
         }
         let i = u64::from(pos - 1);
         let delta = match self.numline {
-            0..256 => u32::from(mem.u8(self.lineinfo + i).ok()?),
-            256..65536 => u32::from(mem.u16(self.lineinfo + i * 2).ok()?),
-            _ => mem.u32(self.lineinfo + i * 4).ok()?,
+            0..256 => u32::from(mem.u8(self.lineinfo.wrapping_add(i)).ok()?),
+            256..65536 => u32::from(mem.u16(self.lineinfo.wrapping_add(i * 2)).ok()?),
+            _ => mem.u32(self.lineinfo.wrapping_add(i * 4)).ok()?,
         };
         (delta <= self.numline).then(|| self.firstline.saturating_add(delta))
     }
@@ -162,7 +162,7 @@ pub(crate) fn read_string(
     let take = len.min(max);
     let text = match head.get(data..data + take) {
         Some(text) => text.to_vec(),
-        None => mem.bytes(addr + data as u64, take, max)?,
+        None => mem.bytes(addr.wrapping_add(data as u64), take, max)?,
     };
     Ok((text, len > max))
 }

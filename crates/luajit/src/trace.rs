@@ -27,7 +27,9 @@ impl Trace {
     /// Every trace there is now, by number. At most a few reads a trace.
     #[must_use]
     pub fn all(mem: &dyn Memory, vm: &Vm) -> Vec<Self> {
-        let Some(Ok(size)) = vm.traces.map(|at| mem.u32(at + SIZETRACE)) else { return Vec::new() };
+        let Some(Ok(size)) = vm.traces.map(|at| mem.u32(at.wrapping_add(SIZETRACE))) else {
+            return Vec::new();
+        };
         (1..size.min(MAX_TRACES)).filter_map(|number| Self::read(mem, vm, number)).collect()
     }
 
@@ -43,27 +45,30 @@ impl Trace {
     pub fn read(mem: &dyn Memory, vm: &Vm, number: u32) -> Option<Self> {
         let f = vm.fixed;
         let at = vm.traces?;
-        let size = mem.u32(at + SIZETRACE).ok()?;
+        let size = mem.u32(at.wrapping_add(SIZETRACE)).ok()?;
         if number == 0 || number >= size {
             return None;
         }
         let array = mem.u64(at).ok()?;
-        let trace = reference(mem, f, array + u64::from(number) * u64::from(f.ref_size)).ok()?;
+        let trace = reference(mem, f, array.wrapping_add(u64::from(number) * u64::from(f.ref_size))).ok()?;
         if trace == 0
-            || mem.u8(trace + f.gct).ok()? != gct::TRACE
-            || u32::from(mem.u16(trace + f.tr_traceno).ok()?) != number
+            || mem.u8(trace.wrapping_add(f.gct)).ok()? != gct::TRACE
+            || u32::from(mem.u16(trace.wrapping_add(f.tr_traceno)).ok()?) != number
         {
             return None;
         }
-        let start_proto = reference(mem, f, trace + f.tr_startpt).ok()?;
-        let start_pc = reference(mem, f, trace + f.tr_startpc).ok()?;
-        let bytes = start_pc.checked_sub(start_proto + f.pt_size)?;
+        let start_proto = reference(mem, f, trace.wrapping_add(f.tr_startpt)).ok()?;
+        let start_pc = reference(mem, f, trace.wrapping_add(f.tr_startpc)).ok()?;
+        let bytes = start_pc.checked_sub(start_proto.wrapping_add(f.pt_size))?;
         Some(Self {
             number,
             start_proto,
             start_pos: u32::try_from(bytes / 4).ok()?,
-            root: mem.u16(trace + f.tr_root).ok()?.into(),
-            mcode: (mem.u64(trace + f.tr_mcode).ok()?, mem.u32(trace + f.tr_szmcode).ok()?),
+            root: mem.u16(trace.wrapping_add(f.tr_root)).ok()?.into(),
+            mcode: (
+                mem.u64(trace.wrapping_add(f.tr_mcode)).ok()?,
+                mem.u32(trace.wrapping_add(f.tr_szmcode)).ok()?,
+            ),
         })
     }
 }

@@ -70,11 +70,11 @@ pub fn lua_state(
     let (cycle, block_at, lua_at) = (at("ngx_cycle")?, at(block)?, at(lua)?);
     let cycle = pointer(mem, cycle, "ngx_cycle")?;
     let conf_ctx = pointer(mem, cycle, "ngx_cycle->conf_ctx")?;
-    let index = small(mem, block_at + 8, block)?;
-    let ctx = pointer(mem, conf_ctx + index * 8, "the block's configuration context")?;
+    let index = small(mem, block_at.wrapping_add(8), block)?;
+    let ctx = pointer(mem, conf_ctx.wrapping_add(index * 8), "the block's configuration context")?;
     let main_conf = pointer(mem, ctx, "main_conf")?;
     let lua_index = small(mem, lua_at, lua)?;
-    let conf = pointer(mem, main_conf + lua_index * 8, "the Lua module's configuration")?;
+    let conf = pointer(mem, main_conf.wrapping_add(lua_index * 8), "the Lua module's configuration")?;
     pointer(mem, conf, "the Lua module's VM")
 }
 
