@@ -360,6 +360,16 @@ INLINE void leaf_compiled(struct walk *w, const struct lua_vm *vm)
 	u64 base = w->jit_base;
 
 	w->pc = 0;
+	/*
+	 * The interpreter enters and leaves traces with jit_base and vmstate already or still set. Its own
+	 * code with a BASE and PC that fit is interpreting; jit_base is then where the trace was entered.
+	 */
+	if (w->leaf && in_vm_text(vm, w->ip) && base_fits(w, vm, w->leaf_dx, w->bx)) {
+		w->frame = (vm->layout.gc64 ? w->leaf_dx : (u32)w->leaf_dx) - slot_bytes();
+		w->pc = w->bx;
+		w->vm_state = VM_INTERP;
+		return;
+	}
 	if (base)
 		emit(w, frame_word(FRAME_TRACE, w->jit_ip, 0), w->vmstate >= 0 ? (u32)w->vmstate : PC_UNKNOWN, 0);
 	if (base > frame_bottom(vm, w) && base <= w->stack_hi && !(base & 7)) {
