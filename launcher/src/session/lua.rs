@@ -21,7 +21,9 @@ pub(super) struct LuaBook {
     vms: HashMap<u32, Vec<Vm>>,
     protos: HashMap<(u32, u64, u32), Option<Rc<Proto>>>,
     frames: HashMap<(u32, PackedFrame), Read>,
+    /// By VM: workers of one master begin with the same one, at the same address.
     builtins: HashMap<u64, Builtins>,
+    own: HashMap<u32, Builtins>,
     /// How often the list of a process's traces was made, and the list.
     traces: HashMap<u32, (u32, Vec<Trace>)>,
     c_functions: HashMap<(u32, u64, u8), Option<String>>,
@@ -37,9 +39,9 @@ impl LuaBook {
     /// Remembers a process's VMs. A new process with a pid seen before replaces it.
     pub(super) fn add_process(&mut self, pid: u32, vms: &[(Owner, Vm)]) {
         for (_, vm) in vms {
-            // Workers of one master have the same VM at the same address, with the same names.
             self.builtins.entry(vm.g).or_insert_with(|| builtins(&Live::new(pid), vm));
         }
+        self.own.remove(&pid);
         self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
     }
 
@@ -123,9 +125,23 @@ impl LuaBook {
         if self.c_functions.contains_key(&(pid, function, ffid)) {
             return;
         }
-        let known = |vm: &Vm| self.builtins.get(&vm.g)?.get(&(function, ffid)).cloned();
-        let name = self.vms.get(&pid).into_iter().flatten().find_map(known);
+        let id = (function, ffid);
+        let shared = |vm: &Vm| self.builtins.get(&vm.g)?.get(&id).cloned();
+        let mut name = self.vms.get(&pid).into_iter().flatten().find_map(shared);
+        if name.is_none() {
+            name = self.own_builtins(pid).get(&id).cloned();
+        }
         self.c_functions.insert((pid, function, ffid), name);
+    }
+
+    /// Names in a process's own VMs, read once: modules that a worker loaded by itself are not in the VM
+    /// that its master made.
+    fn own_builtins(&mut self, pid: u32) -> &Builtins {
+        let vms = self.vms.get(&pid);
+        self.own.entry(pid).or_insert_with(|| {
+            let memory = Live::new(pid);
+            vms.into_iter().flatten().flat_map(|vm| builtins(&memory, vm)).collect()
+        })
     }
 
     /// What was read of a Lua or trace frame.
