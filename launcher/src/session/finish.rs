@@ -10,7 +10,8 @@ use crate::ui::Voice;
 use std::time::{Duration, UNIX_EPOCH};
 use upprof_probes::COUNTERS;
 use upprof_profile::export::{self, ExportError};
-use upprof_profile::{Counter, Process, Profile, Role, Severity};
+use upprof_profile::raw::Mark;
+use upprof_profile::{Counter, FrameKind, Location, Process, Profile, Role, Severity};
 use upprof_report::manifest::{self, Artifact, Manifest, Skipped};
 use upprof_report::{BundleDir, BundleError, Page};
 use upprof_target::shown_path;
@@ -45,6 +46,7 @@ pub(super) fn write(
     skipped.extend(sources.unused().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
     drop(sources);
     profile.counters.push(not_shown(&profile));
+    count_native_lost(&mut profile);
 
     let mut manifest = describe_capture(plan, target, &processes, &taken, &profile);
     manifest.skipped = skipped;
@@ -150,6 +152,19 @@ fn counters(processes: &Processes, taken: &Taken) -> Vec<Counter> {
             ),
         ])
         .collect()
+}
+
+/// The kernel side takes code of no file that a trace called for the trace's own; the traces' addresses
+/// tell. So the samples with C frames lost are counted by what their stacks say in the end.
+fn count_native_lost(profile: &mut Profile) {
+    let marked = |l: &Location| {
+        let frame = profile.frame(l.frame);
+        frame.kind == FrameKind::Marker && frame.name == Mark::NativeLost.text()
+    };
+    let count = profile.samples.iter().filter(|s| s.stack.iter().any(marked)).map(|s| s.count).sum();
+    if let Some(counter) = profile.counters.iter_mut().find(|c| c.name == "native_frames_lost") {
+        counter.count = count;
+    }
 }
 
 /// Samples that were taken and are neither in the profile nor among the known losses: said, so that

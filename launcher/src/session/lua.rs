@@ -1,6 +1,6 @@
 //! What is known of the target's Lua functions: read while they live, named at the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use upprof_luajit::{Builtins, Proto, ProtoError, Trace, Vm, builtins};
 use upprof_memory::Live;
@@ -26,6 +26,8 @@ pub(super) struct LuaBook {
     own: HashMap<u32, Builtins>,
     /// How often the list of a process's traces was made, and the list.
     traces: HashMap<u32, (u32, Vec<Trace>)>,
+    /// Trace frames whose address is in no trace.
+    foreign: HashSet<(u32, PackedFrame)>,
     c_functions: HashMap<(u32, u64, u8), Option<String>>,
     /// Prototypes that were freed or replaced before they were read.
     pub(super) replaced: u64,
@@ -54,13 +56,7 @@ impl LuaBook {
                     self.frames.insert((pid, frame), Read { proto, line: line.unwrap_or(0) });
                 }
             }
-            RawFrame::Trace { number: Some(number), .. } => self.observe_trace(pid, frame, number),
-            RawFrame::Trace { number: None, ip: Some(ip) } => {
-                // A GC step hides the number behind its own state; the machine code tells it.
-                if let Some(number) = self.trace_at(pid, ip) {
-                    self.observe_trace(pid, frame, number);
-                }
-            }
+            RawFrame::Trace { number, ip } => self.observe_trace(pid, frame, number, ip),
             RawFrame::LuaC { function, ffid } => self.observe_c_function(pid, function, ffid),
             _ => {}
         }
@@ -89,25 +85,52 @@ impl LuaBook {
 
     /// A trace is shown as where its root starts: that is what people recognise, and what stays the
     /// same between workers.
-    fn observe_trace(&mut self, pid: u32, frame: PackedFrame, number: u32) {
+    ///
+    /// The machine code decides which trace it is: a GC step hides the number behind its own state, and
+    /// right after a jump from trace to trace the number is the one before. Code that no trace has is
+    /// not the trace's, but was called by it.
+    fn observe_trace(&mut self, pid: u32, frame: PackedFrame, number: Option<u32>, ip: Option<u64>) {
         let memory = Live::new(pid);
-        for vm in self.vms.get(&pid).into_iter().flatten() {
-            let Some(trace) = Trace::read(&memory, vm, number) else { continue };
-            let root = if trace.root == 0 { Some(trace) } else { Trace::read(&memory, vm, trace.root) };
-            let Some(start) = root else { continue };
-            if let Ok(proto) = Proto::read_unsampled(&memory, vm, start.start_proto) {
-                let line = proto.line(&memory, start.start_pos).unwrap_or(0);
-                self.frames.insert((pid, frame), Read { proto: Rc::new(proto), line });
-                return;
+        let by_number = number.and_then(|n| self.read_trace(pid, n));
+        let found = match (by_number, ip) {
+            (Some((trace, vm)), Some(ip)) if trace.holds(ip) => Some((trace, vm)),
+            (by_number, Some(ip)) => {
+                let by_code = self.trace_at(pid, ip).and_then(|n| self.read_trace(pid, n));
+                if by_code.is_none() {
+                    self.foreign.insert((pid, frame));
+                }
+                by_code.or(by_number)
             }
+            (by_number, None) => by_number,
+        };
+        let named = found.and_then(|(trace, vm)| {
+            let root = if trace.root == 0 { trace } else { Trace::read(&memory, &vm, trace.root)? };
+            let proto = Proto::read_unsampled(&memory, &vm, root.start_proto).ok()?;
+            let line = proto.line(&memory, root.start_pos).unwrap_or(0);
+            Some(Read { proto: Rc::new(proto), line })
+        });
+        match named {
+            Some(read) => {
+                self.frames.insert((pid, frame), read);
+            }
+            None => self.traces_gone += 1,
         }
-        self.traces_gone += 1;
+    }
+
+    fn read_trace(&self, pid: u32, number: u32) -> Option<(Trace, Vm)> {
+        let memory = Live::new(pid);
+        self.vms.get(&pid)?.iter().find_map(|vm| Some((Trace::read(&memory, vm, number)?, vm.clone())))
+    }
+
+    /// Whether a trace frame's address is in no trace's machine code.
+    pub(super) fn is_foreign(&self, pid: u32, frame: PackedFrame) -> bool {
+        self.foreign.contains(&(pid, frame))
     }
 
     /// The number of the trace whose machine code holds an address, from a list that is made again, a
     /// few times at most, when an address is not in it: traces come and go.
     fn trace_at(&mut self, pid: u32, ip: u64) -> Option<u32> {
-        const MAX_LISTS: u32 = 8;
+        const MAX_LISTS: u32 = 4;
         let (made, list) = self.traces.entry(pid).or_default();
         let find = |list: &[Trace]| list.iter().find(|t| t.holds(ip)).map(|t| t.number);
         if let Some(number) = find(list) {

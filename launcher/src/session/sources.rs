@@ -161,6 +161,10 @@ impl LuaNames for Sources<'_> {
         Some(LuaName { name: format!("{}@{place}:{}", function.name, read.line), ..function })
     }
 
+    fn foreign_code(&self, pid: u32, frame: PackedFrame) -> bool {
+        self.book.is_foreign(pid, frame)
+    }
+
     fn c_function(&self, pid: u32, function: u64, ffid: u8) -> Option<String> {
         self.book.c_function(pid, function, ffid)
     }
