@@ -77,7 +77,13 @@ impl<'a> Sources<'a> {
     /// Uses a source file's text, unless it was changed after the process started: then the code that
     /// runs may be the old one, and a name from the new lines could be wrong.
     fn with_text<T>(&self, pid: u32, file: &str, use_it: impl FnOnce(&str) -> T) -> Option<T> {
-        let reader = self.reader_for(pid)?;
+        let Some(reader) = self.reader_for(pid) else {
+            self.not_used(
+                file,
+                "its processes ended before it was read: functions are shown by line only".into(),
+            );
+            return None;
+        };
         // Processes of one mount namespace share the texts that were read.
         let key = (self.roots.get(&reader).copied().unwrap_or(u64::from(reader)), file.to_owned());
         let mut texts = self.texts.borrow_mut();
