@@ -1,1 +1,6 @@
-//! tests
+//! What the tests and benchmarks share: a real target, an independent oracle, saved memory.
+
+pub mod bench;
+pub mod harness;
+pub mod oracle;
+pub mod snapshot;

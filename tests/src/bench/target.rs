@@ -1,0 +1,34 @@
+//! The demo target's workers: their CPU time by request.
+
+use crate::harness::load::{DEMO, Load};
+use crate::harness::target::Target;
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+/// CPU time of all workers so far, nanoseconds, as the scheduler counts it.
+///
+/// # Errors
+/// When `/proc/PID/schedstat` cannot be read.
+pub fn worker_cpu_ns(target: &Target) -> Result<u64> {
+    let workers = target.workers();
+    ensure!(!workers.is_empty(), "{} has no workers", target.name());
+    let mut sum = 0;
+    for pid in workers {
+        let path = format!("/proc/{pid}/schedstat");
+        let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+        sum += text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).context(path)?;
+    }
+    Ok(sum)
+}
+
+/// Puts the demo's load on the target for some time, and returns how many requests were answered.
+///
+/// # Errors
+/// When one was answered badly.
+pub fn answer_load(target: &Target, length: Duration) -> Result<u64> {
+    let load = Load::on(target, &DEMO);
+    std::thread::sleep(length);
+    let answers = load.stop();
+    ensure!(answers.bad == 0, "{answers:?}");
+    Ok(answers.all)
+}

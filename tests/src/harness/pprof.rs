@@ -1,0 +1,40 @@
+//! `cpu/profile.pb.gz`, decoded.
+
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use upprof_profile::export::proto;
+
+/// What the tests ask of a pprof file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pprof {
+    /// Sum of `samples`.
+    pub samples: i64,
+    /// Every value of every label.
+    pub labels: BTreeMap<String, BTreeSet<String>>,
+    /// Names of all functions.
+    pub functions: BTreeSet<String>,
+}
+
+/// Decodes a gzipped profile.
+///
+/// # Panics
+/// When it is none, or refers to a string that it has not.
+#[must_use]
+pub fn decode(gzip: &[u8]) -> Pprof {
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(gzip).read_to_end(&mut bytes).expect("gzip");
+    let profile = proto::Profile::decode(&bytes[..]).expect("profile.proto");
+    let string = |n: i64| profile.string_table[usize::try_from(n).expect("an index")].clone();
+    let types: Vec<String> = profile.sample_type.iter().map(|t| string(t.r#type)).collect();
+    assert_eq!(types, ["samples", "cpu"]);
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for label in profile.sample.iter().flat_map(|s| &s.label) {
+        labels.entry(string(label.key)).or_default().insert(string(label.str));
+    }
+    Pprof {
+        samples: profile.sample.iter().map(|s| s.value[0]).sum(),
+        labels,
+        functions: profile.function.iter().map(|f| string(f.name)).collect(),
+    }
+}
