@@ -1,4 +1,4 @@
-//! What cannot be done is told in three parts, with the exit code of the contract (`shared/docs/cli.md`).
+//! What cannot be done is told in three parts, with the exit code of the contract (`README.md`).
 //! A message names what the user typed, what exists instead, and no control character of either.
 
 use std::os::unix::net::UnixListener;

@@ -12,6 +12,7 @@ use upprof_memory::Memory;
 pub type Builtins = HashMap<(u64, u8), String>;
 
 const MAX_TABLES: usize = 4096;
+/// Nodes looked at in all, empty ones included: 4.8 MB of reads.
 const MAX_NODES: usize = 200_000;
 const MAX_NODES_OF_TABLE: usize = 1 << 16;
 const MAX_NAME: usize = 64;
@@ -49,13 +50,9 @@ fn walk(mem: &dyn Memory, vm: &Vm) -> Found {
     };
     let mut seen = HashSet::from([globals]);
     let mut queue = VecDeque::from([(globals, String::new(), 0)]);
-    let mut nodes = 0;
+    let mut budget = MAX_NODES;
     while let Some((table, prefix, depth)) = queue.pop_front() {
-        for (key, value) in string_entries(mem, vm, table) {
-            nodes += 1;
-            if nodes > MAX_NODES {
-                return names;
-            }
+        for (key, value) in string_entries(mem, vm, table, &mut budget) {
             let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match value {
                 Value::Function(f) => {
@@ -93,7 +90,8 @@ fn untag(vm: &Vm, v: u64) -> (u8, u64) {
     }
 }
 
-fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64) -> Vec<(String, Value)> {
+/// The entries of a table whose keys are strings. A table that the budget does not cover has none.
+fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64, budget: &mut usize) -> Vec<(String, Value)> {
     let f = vm.fixed;
     let head = || {
         (mem.u8(table.wrapping_add(f.gct)).ok()? == gct::TAB).then_some((
@@ -103,9 +101,10 @@ fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64) -> Vec<(String, Value)>
     };
     let Some((node, hmask)) = head() else { return Vec::new() };
     let n = hmask.saturating_add(1);
-    if n > MAX_NODES_OF_TABLE {
+    if n > MAX_NODES_OF_TABLE || n > *budget {
         return Vec::new();
     }
+    *budget -= n;
     let Ok(bytes) = mem.bytes(node, n * NODE, MAX_NODES_OF_TABLE * NODE) else { return Vec::new() };
     let word = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default());
     bytes

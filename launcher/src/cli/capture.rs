@@ -17,7 +17,7 @@ fn window(text: &str) -> Result<Window, String> {
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// Container to profile: its name, an unambiguous ID prefix, or docker://NAME
+    /// Container to profile: its name, its compose service, an unambiguous ID prefix, or docker://NAME
     #[arg(short, long, value_name = "NAME", env = "UPPROF_CONTAINER", conflicts_with = "pid")]
     container: Option<String>,
     /// Process to profile, by its pid on the host; an nginx master brings its workers. Repeatable
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Copy the nginx and LuaJIT binaries into the bundle
     #[arg(long, env = "UPPROF_KEEP_BINARIES")]
     keep_binaries: bool,
-    /// No progress and no notes, errors only
+    /// No progress and no notes: only warnings, errors and the file to open
     #[arg(short, long, env = "UPPROF_QUIET", conflicts_with = "verbose")]
     quiet: bool,
     /// Say what is found while setting up
