@@ -65,10 +65,11 @@ pub(crate) const TO_CONTENT: [&str; 6] = [
 ];
 
 pub(crate) struct Capture {
-    pub(crate) bundle: Bundle,
     pub(crate) stacks: Stacks,
     pub(crate) sources: Sources,
-    _folder: tempfile::TempDir,
+    /// The counters `samples` and `stacks_complete`.
+    pub(crate) samples: u64,
+    pub(crate) complete: u64,
 }
 
 pub(crate) static CAPTURE: LazyLock<Capture> = LazyLock::new(|| {
@@ -86,7 +87,13 @@ pub(crate) static CAPTURE: LazyLock<Capture> = LazyLock::new(|| {
     let answers = load.stop();
     assert!(answers.bad == 0 && answers.all > 0, "{answers:?}");
     let bundle = Bundle::only_in(folder.path());
-    Capture { stacks: bundle.stacks(), bundle, sources, _folder: folder }
+    // A static is never dropped: what it keeps must need no cleaning up.
+    Capture {
+        stacks: bundle.stacks(),
+        sources,
+        samples: bundle.counter("samples"),
+        complete: bundle.counter("stacks_complete"),
+    }
 });
 
 /// The frame of a function of the application.

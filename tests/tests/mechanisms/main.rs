@@ -215,12 +215,13 @@ fn lua_is_only_where_c_entered_it() {
 
 #[test]
 fn what_is_in_doubt_is_little_and_nearly_every_stack_reaches_the_entry() {
-    let Capture { stacks, bundle, .. } = &*CAPTURE;
+    let Capture { stacks, samples, complete, .. } = &*CAPTURE;
     let total = stacks.total();
-    assert_eq!(total, bundle.counter("samples"));
-    let doubtful = stacks.samples(Stack::is_doubtful);
+    assert_eq!(total, *samples);
+    // What PCRE compiles is in no file; that it is not known there is true.
+    let matcher = lua("pcre_matcher", LIBRARIES);
+    let doubtful = stacks.samples(|s| s.is_doubtful() && !s.frames.contains(&matcher));
     assert!(doubtful * 50 <= total, "{doubtful} of {total} samples are marked");
-    let complete = bundle.counter("stacks_complete");
     assert!(complete * 100 >= total * 99, "{complete} of {total} stacks are complete");
     let rooted = stacks.samples(|s| s.frames[0] == "_start");
     assert!(rooted * 100 >= total * 99, "{rooted} of {total} stacks start at the entry");
