@@ -320,6 +320,16 @@ NOINLINE int base_fits(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc
 	return pc > f.pc && pc <= f.pc + 4 * (u64)sizebc;
 }
 
+/* Makes a base that fits the leaf frame; registers hold 32 bits of it in GC32. */
+INLINE int take_base(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+{
+	if (!base_fits(w, vm, base, pc))
+		return 0;
+	w->frame = (vm->layout.gc64 ? base : (u32)base) - slot_bytes();
+	w->pc = pc;
+	return 1;
+}
+
 /*
  * The interpreter keeps BASE in a caller-saved register (rdx), and stores it to lua_State.base only
  * before calls that may look at it; helpers that do not (table length, float functions, ...) get it
@@ -336,20 +346,12 @@ INLINE void leaf_interpreted(struct walk *w, const struct lua_vm *vm)
 	if (trusted) {
 		u64 stored = w->frame + slot_bytes();
 
-		if (w->leaf && base_fits(w, vm, w->leaf_dx, pc)) {
-			w->frame = (vm->layout.gc64 ? w->leaf_dx : (u32)w->leaf_dx) - slot_bytes();
-			w->pc = pc;
+		if (w->leaf && take_base(w, vm, w->leaf_dx, pc))
 			return;
-		}
-		if (w->bp_known && base_fits(w, vm, w->bp, pc)) {
-			w->frame = (vm->layout.gc64 ? w->bp : (u32)w->bp) - slot_bytes();
-			w->pc = pc;
+		if (w->bp_known && take_base(w, vm, w->bp, pc))
 			return;
-		}
-		if (base_fits(w, vm, stored, pc)) {
-			w->pc = pc;
+		if (take_base(w, vm, stored, pc))
 			return;
-		}
 	}
 	count(COUNT_LUA_UNSURE);
 	emit_mark(w, MARK_LEAF_UNSURE);
@@ -364,9 +366,7 @@ INLINE void leaf_compiled(struct walk *w, const struct lua_vm *vm)
 	 * The interpreter enters and leaves traces with jit_base and vmstate already or still set. Its own
 	 * code with a BASE and PC that fit is interpreting; jit_base is then where the trace was entered.
 	 */
-	if (w->leaf && in_vm_text(vm, w->ip) && base_fits(w, vm, w->leaf_dx, w->bx)) {
-		w->frame = (vm->layout.gc64 ? w->leaf_dx : (u32)w->leaf_dx) - slot_bytes();
-		w->pc = w->bx;
+	if (w->leaf && in_vm_text(vm, w->ip) && take_base(w, vm, w->leaf_dx, w->bx)) {
 		w->vm_state = VM_INTERP;
 		return;
 	}

@@ -9,7 +9,6 @@
 /* Prepares a walk; registers and leaf values are already set. */
 INLINE void walk_begin(struct walk *w, const struct process_info *p)
 {
-	w->leaf_sp = w->sp;
 	w->has_vm = 0;
 	w->segment = 0;
 	w->cf = 0;
@@ -56,7 +55,8 @@ INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
 
 /*
  * Native unwinding cannot go on. With Lua on the stack it goes on at the C frame, exactly; what lies
- * between is lost and marked, unless it is the trace's own machine code, which has no C frames.
+ * between is lost and marked. Code without a file below a trace passes for the trace's own here; user
+ * space knows the traces' addresses and marks what is not (launcher/src/session/lua.rs).
  */
 INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 {

@@ -80,8 +80,6 @@ struct walk {
 	u64 ip, sp, bp, bx, r14;
 	/* Values at the sampled instruction; rdx may hold BASE (docs/luajit.md 3.3). */
 	u64 leaf_dx;
-	/* Where the sampled thread's stack pointer was: nothing below it is live. */
-	u64 leaf_sp;
 
 	/* The Lua side. */
 	struct lua_vm vm; /* the one that runs on this stack, when has_vm */

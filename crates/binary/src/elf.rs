@@ -23,7 +23,6 @@ pub struct Segment {
 #[derive(Debug)]
 pub struct Elf<'a> {
     data: &'a [u8],
-    header: &'a Header,
     sections: SectionTable<'a, Header>,
     segments: Vec<Segment>,
 }
@@ -52,7 +51,7 @@ impl<'a> Elf<'a> {
                 exec: p.p_flags(e).0 & PF_X.0 != 0,
             })
             .collect();
-        Ok(Self { data, header, sections, segments })
+        Ok(Self { data, sections, segments })
     }
 
     fn endian(&self) -> LittleEndian {
@@ -141,11 +140,5 @@ impl<'a> Elf<'a> {
         let text = &data[at..data.len().min(at + MAX)];
         let end = text.iter().position(|b| !(b' '..=b'~').contains(b))?;
         Some(String::from_utf8_lossy(&text[..end]).into_owned())
-    }
-
-    /// The entry point's virtual address.
-    #[must_use]
-    pub fn entry(&self) -> u64 {
-        self.header.e_entry(self.endian())
     }
 }
