@@ -50,6 +50,14 @@ enum upprof_limits {
 	 * tables cold in the cache, and every step of a search is a miss. 256 bytes hold 6 rows or so.
 	 */
 	UNWIND_PAGE_SHIFT = 8,
+	/*
+	 * Outermost native frames remembered per CPU: an nginx request has some 20, from main to the Lua
+	 * handler; a handful of ways lead there. A power of two.
+	 */
+	TAILS = 8,
+	TAIL_FRAMES = 48,
+	/* Bytes of stack that such frames may span. */
+	TAIL_BYTES = 4096,
 };
 
 /* ---- user space to kernel ------------------------------------------------------------------- */
@@ -240,6 +248,24 @@ struct stack_key {
 	u64 h1;
 	u64 h2;
 };
+
+/*
+ * The table of counts: buckets of slots, indexed by h2. A stack takes the first slot that is free. One
+ * cache line or two are touched, where a hash map's way of finding and adding touches eight: a sample
+ * finds all of them cold.
+ */
+struct count_slot {
+	struct stack_key key; /* h1 is 0 while the slot is free; h2 is written after it */
+	u64 n;                /* samples */
+	u64 sent;             /* 1: user space has been sent this stack */
+};
+enum count_table {
+	COUNT_SLOTS = 4,
+};
+struct count_bucket {
+	struct count_slot slots[COUNT_SLOTS];
+};
+UPPROF_ASSERT(sizeof(struct count_bucket) == 128);
 
 enum stack_flags {
 	STACK_UNCOUNTED = 1, /* this event is one sample that the kernel does not count */

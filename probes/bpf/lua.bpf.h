@@ -37,6 +37,8 @@ enum {
 	VMSTATE_RECORD = ~4,
 	VMSTATE_OPT = ~5,
 	VMSTATE_ASM = ~6,
+	/* The largest frame link that is no address: a distance on a Lua stack (LJ_STACK_MAXEX slots), with its type. */
+	MAX_FRAME_LINK = 65536 * 8 * 2,
 	CFRAME_SIZE = 80,
 	CFRAME_MASK = 3, /* bits of lua_State.cframe that are flags */
 };
@@ -298,66 +300,165 @@ INLINE s32 cframe_nres(const struct lua_vm *vm, const struct cframe *c)
 
 /* ---- which Lua function is the leaf ---------------------------------------------------------- */
 
-/* Whether a Lua frame with this base can be the one executing at bytecode address `pc`. */
-NOINLINE int base_fits(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+/*
+ * A continuation frame keeps {continuation, PC of the interrupted bytecode} below its function
+ * (lj_frame.h frame_contv, frame_contpc). Sets w->pc; returns 1 when the frame was entered from C
+ * through an FFI callback, which ends the segment.
+ */
+INLINE int read_continuation(struct walk *w, const struct lua_vm *vm, u64 frame)
 {
-	struct lua_slot s;
-	struct lua_func f;
-	u32 sizebc, check;
+	u64 cont = 0, pc = 0;
 
-	if (!vm->layout.gc64) {
-		base = (u32)base;
-		pc = (u32)pc;
+	if (vm->layout.gc64) {
+		if (read_user(&cont, 8, frame - 24) || read_user(&pc, 8, frame - 16))
+			return 0;
+	} else {
+		if (read_user(&cont, 4, frame - 8) || read_user(&pc, 4, frame - 4))
+			return 0;
 	}
-	if (base <= frame_bottom(vm, w) || base > w->stack_hi || (base & 7))
-		return 0;
-	if (read_slot(w, vm, base - slot_bytes(), &s) || read_func(vm, s.func, &f))
-		return 0;
-	if (f.ffid != FFID_LUA)
-		return pc == f.pc + 4 || pc == s.link;
-	if (read_proto(vm, f.pc - proto_size(vm), &sizebc, &check))
-		return 0;
-	return pc > f.pc && pc <= f.pc + 4 * (u64)sizebc;
+	w->pc = pc;
+	return cont == CONT_FFI_CALLBACK;
 }
 
-/* Makes a base that fits the leaf frame; registers hold 32 bits of it in GC32. */
-INLINE int take_base(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+/* Reads what a frame's function is, unless it is the one read last. */
+NOINLINE int know_function(struct walk *w, const struct lua_vm *vm, u64 func)
 {
-	if (!base_fits(w, vm, base, pc))
+	struct lua_known *k = &w->known;
+	struct lua_func f;
+
+	if (k->func == func)
 		return 0;
-	w->frame = (vm->layout.gc64 ? base : (u32)base) - slot_bytes();
+	k->func = 0;
+	if (read_func(vm, func, &f))
+		return -1;
+	k->pc = f.pc;
+	k->ffid = f.ffid;
+	if (f.ffid != FFID_LUA)
+		k->cfunction = read_cfunction(vm, func);
+	else if (read_proto(vm, f.pc - proto_size(vm), &k->sizebc, &k->check))
+		return -1;
+	k->func = func;
+	return 0;
+}
+
+/* Whether `base` can be a frame's base at all. */
+INLINE int base_inside(const struct walk *w, const struct lua_vm *vm, u64 base)
+{
+	return base > frame_bottom(vm, w) && base <= w->stack_hi && !(base & 7);
+}
+
+/* Takes the frame with this base as the leaf's, at this bytecode address (0 unknown). */
+INLINE int take_frame(struct walk *w, u64 base, u64 pc)
+{
+	w->frame = base - slot_bytes();
 	w->pc = pc;
 	return 1;
+}
+
+/*
+ * Takes the frame with this base if it can be the one executing at bytecode address `pc`: that must be
+ * inside its function. A call has PC at the callee's first instruction, whatever the callee is, before
+ * anything else of it is true.
+ */
+NOINLINE int take_base(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+{
+	const struct lua_known *k = &w->known;
+	struct lua_slot s;
+
+	if (!base_inside(w, vm, base) || read_slot(w, vm, base - slot_bytes(), &s) || know_function(w, vm, s.func))
+		return 0;
+	if (k->ffid != FFID_LUA) {
+		if (pc != k->pc && pc != k->pc + 4 && pc != s.link)
+			return 0;
+	} else if (pc < k->pc || pc > k->pc + 4 * (u64)k->sizebc) {
+		return 0;
+	}
+	return take_frame(w, base, pc);
+}
+
+/*
+ * While a function returns, PC is the caller's already and BASE still the returning one's, whose slots
+ * are being overwritten by its results: only the caller can be told, as the VM is about to, by operand A
+ * of the call before PC (vm_x64.dasc BC_RET). The same holds while a call is being set up, before its link
+ * is written.
+ */
+INLINE int take_caller(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+{
+	u32 call;
+
+	if (pc & 3 || read_user(&call, 4, pc - 4))
+		return 0;
+	return take_base(w, vm, base - slot_bytes() * (1 + (vm->layout.gc64 ? 1 : 0) + ((call >> 8) & 0xff)), pc);
+}
+
+enum leaf_found {
+	LEAF_UNSURE = 0,
+	LEAF_FOUND = 1,
+	LEAF_NO_FRAME = 2, /* the newest C frame has no Lua frame yet */
+};
+
+/*
+ * The interpreter's own code with a small PC: not a bytecode address but a frame link that it looks at
+ * (returns to C) or is about to write (calls from C: vm_x64.dasc vm_call, vm_return).
+ */
+INLINE int leaf_at_c_boundary(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
+{
+	struct lua_slot s;
+
+	if (!base_inside(w, vm, base) || read_slot(w, vm, base - slot_bytes(), &s))
+		return LEAF_UNSURE;
+	if ((s.link & ~(u64)LINK_TYPE_P) == (pc & ~(u64)LINK_TYPE_P))
+		return take_frame(w, base, 0);
+	if ((pc & LINK_TYPE) != LINK_C)
+		return LEAF_UNSURE;
+	take_frame(w, base, 0);
+	return LEAF_NO_FRAME;
+}
+
+/*
+ * An FFI callback is being entered or left: C code with the interpreter's vmstate, but no bytecode. The
+ * callback's frame is on the Lua stack (lj_ccallback.c callback_conv_args).
+ */
+INLINE int leaf_in_callback(struct walk *w, const struct lua_vm *vm, u64 base)
+{
+	struct lua_slot s;
+
+	if (!base_inside(w, vm, base) || read_slot(w, vm, base - slot_bytes(), &s))
+		return LEAF_UNSURE;
+	if ((s.link & LINK_TYPE_P) != LINK_CONT || !read_continuation(w, vm, base - slot_bytes()))
+		return LEAF_UNSURE;
+	return take_frame(w, base, 0);
 }
 
 /*
  * The interpreter keeps BASE in a caller-saved register (rdx), and stores it to lua_State.base only
  * before calls that may look at it; helpers that do not (table length, float functions, ...) get it
  * kept in rbp. So there are up to three candidates, and PC (rbx) inside the candidate's bytecode is
- * the proof (docs/luajit.md 3.3, 5.3).
+ * the proof (docs/luajit.md 3.3, 5.3). Registers hold 32 bits of either in GC32.
  */
-INLINE void leaf_interpreted(struct walk *w, const struct lua_vm *vm)
+NOINLINE int leaf_interpreted(struct walk *w, const struct lua_vm *vm)
 {
-	u64 pc = w->bx;
-	/* r14 not being DISPATCH means the registers were not restored right: do not use them. */
-	int trusted = w->bx_known && (!vm->dispatch || (w->r14_known && w->r14 == vm->dispatch));
+	u64 mask = vm->layout.gc64 ? ~0ULL : 0xffffffffULL;
+	u64 pc = w->bx & mask, dx = w->leaf_dx & mask, stored = w->frame + slot_bytes();
 
 	w->pc = 0;
-	if (trusted) {
-		u64 stored = w->frame + slot_bytes();
-
-		if (w->leaf && take_base(w, vm, w->leaf_dx, pc))
-			return;
-		if (w->bp_known && take_base(w, vm, w->bp, pc))
-			return;
-		if (take_base(w, vm, stored, pc))
-			return;
+	/* r14 not being DISPATCH means the registers were not restored right: do not use them. */
+	if (!w->bx_known || (vm->dispatch && !(w->r14_known && w->r14 == vm->dispatch)))
+		return LEAF_UNSURE;
+	if (w->leaf && in_vm_text(vm, w->ip)) {
+		if (pc <= MAX_FRAME_LINK)
+			return leaf_at_c_boundary(w, vm, dx, pc);
+		if (take_base(w, vm, dx, pc) || take_caller(w, vm, dx, pc))
+			return LEAF_FOUND;
 	}
-	count(COUNT_LUA_UNSURE);
-	emit_mark(w, MARK_LEAF_UNSURE);
+	if (w->bp_known && take_base(w, vm, w->bp & mask, pc))
+		return LEAF_FOUND;
+	if (take_base(w, vm, stored, pc))
+		return LEAF_FOUND;
+	return w->leaf ? LEAF_UNSURE : leaf_in_callback(w, vm, stored);
 }
 
-INLINE void leaf_compiled(struct walk *w, const struct lua_vm *vm)
+INLINE int leaf_compiled(struct walk *w, const struct lua_vm *vm)
 {
 	u64 base = w->jit_base;
 
@@ -368,23 +469,18 @@ INLINE void leaf_compiled(struct walk *w, const struct lua_vm *vm)
 	 */
 	if (w->leaf && in_vm_text(vm, w->ip) && take_base(w, vm, w->leaf_dx, w->bx)) {
 		w->vm_state = VM_INTERP;
-		return;
+		return LEAF_FOUND;
 	}
 	if (base)
 		emit(w, frame_word(FRAME_TRACE, w->jit_ip, 0), w->vmstate >= 0 ? (u32)w->vmstate : PC_UNKNOWN, 0);
-	if (base > frame_bottom(vm, w) && base <= w->stack_hi && !(base & 7)) {
-		w->frame = base - slot_bytes();
-		return;
-	}
-	count(COUNT_LUA_UNSURE);
-	emit_mark(w, MARK_LEAF_UNSURE);
+	return base_inside(w, vm, base) ? take_frame(w, base, 0) : LEAF_UNSURE;
 }
 
 /*
  * The newest frame of the newest segment. GC steps and the recorder are entered with SAVE_PC and
  * lua_State.base stored (vm_x64.dasc fff_gcstep, lj_dispatch_ins); a trace exit stores them late.
  */
-INLINE void leaf(struct walk *w, const struct lua_vm *vm)
+INLINE int leaf(struct walk *w, const struct lua_vm *vm)
 {
 	u64 saved_pc = cframe_pc(vm, &w->cframe);
 
@@ -396,8 +492,7 @@ INLINE void leaf(struct walk *w, const struct lua_vm *vm)
 		break;
 	case VM_GC_COMPILED:
 		emit_mark(w, MARK_GC);
-		leaf_compiled(w, vm);
-		break;
+		return leaf_compiled(w, vm);
 	case VM_EXIT:
 		emit_mark(w, MARK_EXIT);
 		break;
@@ -411,14 +506,13 @@ INLINE void leaf(struct walk *w, const struct lua_vm *vm)
 		emit_mark(w, MARK_ASM);
 		break;
 	case VM_COMPILED:
-		leaf_compiled(w, vm);
-		break;
+		return leaf_compiled(w, vm);
 	case VM_INTERP:
-		leaf_interpreted(w, vm);
-		break;
+		return leaf_interpreted(w, vm);
 	default:
 		break; /* C: lua_State.base is exact */
 	}
+	return LEAF_FOUND;
 }
 
 /* ---- segments -------------------------------------------------------------------------------- */
@@ -448,6 +542,7 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 		next = 0;
 	}
 	w->cf = next;
+	w->tail = next ? TAIL_NONE : TAIL_DUE;
 	w->segment++;
 	w->phase = PHASE_NATIVE;
 	return 0;
@@ -460,6 +555,7 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 {
 	struct cframe *c = &w->cframe;
+	int found = LEAF_FOUND;
 	u64 l;
 	s32 nres;
 
@@ -473,7 +569,11 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 			count(COUNT_SAVE_L_MISMATCH);
 			return -1;
 		}
-		leaf(w, vm);
+		found = leaf(w, vm);
+		if (found == LEAF_UNSURE) {
+			count(COUNT_LUA_UNSURE);
+			emit_mark(w, MARK_LEAF_UNSURE);
+		}
 	} else {
 		if (l != w->l) {
 			struct lua_thread t = {};
@@ -490,13 +590,14 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 		w->pc = cframe_pc(vm, c);
 	}
 	w->skip = 0;
+	w->tail = TAIL_NONE;
 	w->phase = PHASE_LUA;
 	/*
 	 * lj_vm_cpcall stores -savestack(top) as the number of results: while the C callback runs, the
 	 * frame has no Lua segment; once the callback has started a Lua call, it does (lj_err.c).
 	 */
 	nres = cframe_nres(vm, c);
-	if (nres < 0 && w->frame && w->frame < w->stack_lo + (u64)(-(s64)nres))
+	if (found == LEAF_NO_FRAME || (nres < 0 && w->frame && w->frame < w->stack_lo + (u64)(-(s64)nres)))
 		leave_lua(w, vm);
 	return 0;
 }
@@ -507,27 +608,6 @@ NOINLINE int lua_broken(struct walk *w, const struct lua_vm *vm)
 	emit_mark(w, MARK_LUA_LOST);
 	w->frame = 0;
 	return leave_lua(w, vm);
-}
-
-/* Reads what a frame's function is, unless it is the one read last. */
-NOINLINE int know_function(struct walk *w, const struct lua_vm *vm, u64 func)
-{
-	struct lua_known *k = &w->known;
-	struct lua_func f;
-
-	if (k->func == func)
-		return 0;
-	k->func = 0;
-	if (read_func(vm, func, &f))
-		return -1;
-	k->pc = f.pc;
-	k->ffid = f.ffid;
-	if (f.ffid != FFID_LUA)
-		k->cfunction = read_cfunction(vm, func);
-	else if (read_proto(vm, f.pc - proto_size(vm), &k->sizebc, &k->check))
-		return -1;
-	k->func = func;
-	return 0;
 }
 
 /* Emits the Lua or C function of one frame. */
@@ -542,7 +622,7 @@ NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 	if (k->ffid != FFID_LUA)
 		return emit(w, frame_word(FRAME_LUA_C, k->cfunction, k->ffid), k->ffid, 0);
 	bytecode = k->pc;
-	if (pc && !(pc > bytecode && pc <= bytecode + 4 * (u64)k->sizebc)) {
+	if (pc && !(pc >= bytecode && pc <= bytecode + 4 * (u64)k->sizebc)) {
 		/*
 		 * A trace that starts at a return instruction patches it to JLOOP, and an exit to it
 		 * leaves PC inside GCtrace.startins; the real address is startpc (lj_debug.c).
@@ -561,26 +641,6 @@ NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 	if (pc)
 		at = (u32)((pc - bytecode) / 4);
 	return emit(w, frame_word(FRAME_LUA, bytecode - proto_size(vm), 0), at, k->check);
-}
-
-/*
- * A continuation frame keeps {continuation, PC of the interrupted bytecode} below its function
- * (lj_frame.h frame_contv, frame_contpc). Sets w->pc; returns 1 when the frame was entered from C
- * through an FFI callback, which ends the segment.
- */
-INLINE int read_continuation(struct walk *w, const struct lua_vm *vm, u64 frame)
-{
-	u64 cont = 0, pc = 0;
-
-	if (vm->layout.gc64) {
-		if (read_user(&cont, 8, frame - 24) || read_user(&pc, 8, frame - 16))
-			return 0;
-	} else {
-		if (read_user(&cont, 4, frame - 8) || read_user(&pc, 4, frame - 4))
-			return 0;
-	}
-	w->pc = pc;
-	return cont == CONT_FFI_CALLBACK;
 }
 
 /* One Lua frame: emits its function, then moves to the frame below, or ends the segment. */

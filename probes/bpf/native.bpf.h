@@ -7,7 +7,7 @@
 #ifndef UPPROF_NATIVE_H
 #define UPPROF_NATIVE_H
 
-#include "walk.h"
+#include "tail.bpf.h"
 
 /*
  * The mapping that holds `ip`, or null. Binary search over at most MAX_MAPPINGS, after a look at the
@@ -164,6 +164,8 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 	if (!row)
 		return missing;
 
+	if (row->cfa_kind != CFA_RSP && w->tail == TAIL_KEPT)
+		tail_end(w, row->cfa_kind == CFA_END ? p->id : 0);
 	switch (row->cfa_kind) {
 	case CFA_RSP:
 		cfa = w->sp + (s64)row->cfa_off;
@@ -205,6 +207,8 @@ INLINE int step_native(struct walk *w, const struct process_info *p)
 		return OUTCOME_NO_PROGRESS;
 	if (read_stack(w, cfa - 8, &ra))
 		return OUTCOME_READ_FAILED;
+	if (w->tail == TAIL_KEPT)
+		tail_add(w, ra, cfa - 8);
 	w->bp_known = restore(w, &w->bp, w->bp_known, row->rbp_off, cfa);
 	w->bx_known = restore(w, &w->bx, w->bx_known, row->rbx_off, cfa);
 	w->r14_known = restore(w, &w->r14, w->r14_known, row->r14_off, cfa);

@@ -24,6 +24,7 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->bp_known = w->bx_known = w->r14_known = 1;
 	w->leaf = 1;
 	w->last_mapping = 0;
+	w->tail = TAIL_NONE;
 	w->known.func = 0;
 	w->native_stack.start = w->lua_stack.start = WINDOW_EMPTY;
 	w->n_frames = w->n_native = w->n_lua = 0;
@@ -60,7 +61,7 @@ INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
  */
 INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 {
-	if (!vm || !w->cf || (w->segment && w->cf < w->sp)) {
+	if (!w->has_vm || !w->cf || (w->segment && w->cf < w->sp)) {
 		finish(w, outcome);
 		return;
 	}
@@ -97,12 +98,12 @@ NOINLINE int adopt_vm(struct walk *w, const struct process_info *p)
 
 NOINLINE int step_c(struct walk *w, const struct process_info *p)
 {
-	const struct lua_vm *vm = 0;
+	const struct lua_vm *vm = &w->vm;
 	int outcome;
 
-	if (w->has_vm || adopt_vm(w, p))
-		vm = &w->vm;
-	if (vm && at_interpreter(w, vm)) {
+	if (w->tail == TAIL_DUE && tail_taken(w, p))
+		return 0;
+	if ((w->has_vm || adopt_vm(w, p)) && at_interpreter(w, vm)) {
 		if (!enter_lua(w, vm))
 			return 0;
 		/* Not to be trusted: its frame is still a native one, with a rule of its own. */

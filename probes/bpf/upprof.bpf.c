@@ -44,11 +44,15 @@ struct {
 
 /* Samples per distinct stack. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); /* resized by user space */
-	__type(key, struct stack_key);
-	__type(value, u64);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* resized by user space, to counts_mask + 1 */
+	__type(key, u32);
+	__type(value, struct count_bucket);
 } counts SEC(".maps");
+
+/* Buckets of `counts` - 1; their number is a power of two. Set by user space before loading. */
+const volatile u32 counts_mask;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -188,34 +192,53 @@ INLINE int send(struct walk *w)
 	return bpf_ringbuf_output(&events, &w->event, size, BPF_RB_NO_WAKEUP);
 }
 
-/* Counts the stack; sends it when it is new. Whatever cannot be told is counted as lost. */
+/* The slot of a stack, taken for it if need be; null when its bucket is full. */
+INLINE struct count_slot *count_slot(const struct stack_key *key)
+{
+	u32 index = (u32)key->h2 & counts_mask;
+	struct count_bucket *bucket = bpf_map_lookup_elem(&counts, &index);
+
+	if (!bucket)
+		return 0;
+	for (u32 i = 0; i < COUNT_SLOTS; i++) {
+		struct count_slot *slot = &bucket->slots[i];
+		u64 owner = slot->key.h1;
+
+		if (!owner) {
+			owner = __sync_val_compare_and_swap(&slot->key.h1, 0, key->h1);
+			if (!owner) {
+				slot->key.h2 = key->h2;
+				return slot;
+			}
+		}
+		/* Another CPU that has just taken it may not have written h2 yet. */
+		if (owner == key->h1 && (slot->key.h2 == key->h2 || !slot->key.h2))
+			return slot;
+	}
+	return 0;
+}
+
+/*
+ * Counts the stack, and sends it when it is new. Two CPUs may both send a new one; user space takes them
+ * for one. A sample whose stack could not be sent is lost; the next one of its kind tries again.
+ */
 INLINE void record(struct walk *w)
 {
-	struct stack_key *key = &w->event.key;
-	u64 one = 1, *n = bpf_map_lookup_elem(&counts, key);
+	struct count_slot *slot = count_slot(&w->event.key);
+	int sent = slot && slot->sent;
 
-	if (!n && bpf_map_update_elem(&counts, key, &one, BPF_NOEXIST) == 0) {
-		if (send(w) == 0)
-			return;
-		/*
-		 * Not sent: forget it, so that the next one of its kind tries again. Other CPUs may have
-		 * counted on it meanwhile; their samples are lost with it.
-		 */
-		n = bpf_map_lookup_elem(&counts, key);
-		count_many(COUNT_LOST_RING_FULL, n ? *n : 1);
-		bpf_map_delete_elem(&counts, key);
-		return;
+	if (!slot) {
+		count(COUNT_COUNTS_FULL);
+		w->event.flags |= STACK_UNCOUNTED;
 	}
-	if (!n)
-		n = bpf_map_lookup_elem(&counts, key); /* another CPU was first */
-	if (n) {
-		__sync_fetch_and_add(n, 1);
-		return;
-	}
-	count(COUNT_COUNTS_FULL);
-	w->event.flags |= STACK_UNCOUNTED;
-	if (send(w))
+	if (!sent && send(w)) {
 		count(COUNT_LOST_RING_FULL);
+		return;
+	}
+	if (!slot)
+		return;
+	slot->sent = 1;
+	__sync_fetch_and_add(&slot->n, 1);
 }
 
 SEC("perf_event")
@@ -264,7 +287,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	e->pad = 0;
 	hash_word(w, (u64)tgid << 32 | (u64)w->outcome << 16 | w->vm_state);
 	hash_word(w, (u64)e->n_frames << 32 | e->n_kernel);
-	e->key.h1 = w->h1;
+	e->key.h1 = w->h1 ? w->h1 : 1; /* 0 is a free slot */
 	e->key.h2 = w->h2;
 	record(w);
 	return 0;

@@ -75,6 +75,32 @@ struct row_cache {
 };
 UPPROF_ASSERT(ROW_CACHE_ROWS == 1 << ROW_CACHE_BITS);
 
+/* A frame of a tail: its return address, and the word that held it. */
+struct tail_frame {
+	u64 ip;
+	u32 at; /* from the tail's first sp, in bytes */
+	u32 pad;
+};
+
+/*
+ * The outermost native frames, from a return address to the process's entry, as an earlier sample
+ * walked them. When every frame's CFA is found from rsp, that walk depends on nothing but the first ip
+ * and sp and on the return addresses: where those are the same again, so are the frames (tail.bpf.h).
+ */
+struct tail {
+	u64 process; /* process_info.id; 0: nothing here */
+	u64 ip, sp;
+	u32 n;       /* frames after the first */
+	u32 span;    /* bytes from sp that hold their return addresses */
+	struct tail_frame frames[TAIL_FRAMES];
+};
+
+enum tail_state {
+	TAIL_NONE = 0,
+	TAIL_DUE = 1,  /* Lua has just been left for good: a tail may begin here */
+	TAIL_KEPT = 2, /* this walk's frames are being noted */
+};
+
 struct walk {
 	/* Registers of the frame to look at next. */
 	u64 ip, sp, bp, bx, r14;
@@ -99,13 +125,14 @@ struct walk {
 	struct lua_known known;
 	struct window native_stack, lua_stack;
 	u32 last_mapping; /* index of the mapping of the frame before */
-	u32 pad;
+	u32 tail_slot;    /* of `tails`, when TAIL_KEPT */
 
 	u8 phase;
 	u8 outcome;
 	u8 vm_state;
 	u8 bp_known, bx_known, r14_known;
 	u8 leaf; /* `ip` is the interrupted instruction, not a return address */
+	u8 tail; /* enum tail_state */
 
 	u32 n_frames, n_native, n_lua;
 	u64 h1, h2;
@@ -113,6 +140,10 @@ struct walk {
 	/* What user space is sent: the header, the frames, and right behind them the kernel frames. */
 	struct stack_event event;
 	struct frame frames[MAX_FRAMES + KERNEL_ROOM];
+
+	/* Kept from one sample to the next. */
+	struct tail tails[TAILS];
+	u8 tail_stack[TAIL_BYTES];
 };
 
 /* Reads the sampled process's memory: 0, or negative. Never faults pages in. */

@@ -1,10 +1,10 @@
 //! The programs, loaded and running.
 
 use crate::abi::skel::{UpprofSkel, UpprofSkelBuilder};
-use crate::abi::{bytes_of, counter, outcome, process_state, types};
+use crate::abi::{bytes_of, count_table, counter, outcome, process_state, types};
 use crate::events::{self, Event};
 use crate::perf::{CpuClock, online_cpus};
-use crate::tables::Tables;
+use crate::tables::{MappedArray, Tables};
 use crate::{MissingPrivilege, ProbeError, ProcessSpec, TableId, missing_privileges};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, RingBuffer, RingBufferBuilder, libbpf_sys};
@@ -61,6 +61,7 @@ pub struct Probe {
     followers: Vec<Link>,
     not_following: Option<String>,
     tables: Tables,
+    counts: MappedArray<types::count_bucket>,
     slots: Vec<Option<u32>>,
     /// Descriptions made so far: the newest one's id.
     descriptions: u64,
@@ -81,13 +82,16 @@ impl Probe {
         // libbpf-rs ties the skeleton to a place for the object; one a process lives as long as that.
         let place = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = UpprofSkelBuilder::default().open(place).map_err(fail)?;
+        // Half full at most, unless most stacks fall into a few buckets.
+        let buckets = (capacity.stacks.max(1) * 2).div_ceil(count_table::COUNT_SLOTS as u32).next_power_of_two();
         let maps = &mut open.maps;
+        maps.rodata_data.as_deref_mut().ok_or_else(no_rodata)?.counts_mask = buckets - 1;
         for (map, entries) in [
             (&mut maps.processes, capacity.processes),
             (&mut maps.process_info, capacity.processes),
             (&mut maps.unwind_rows, capacity.rows),
             (&mut maps.unwind_pages, capacity.pages),
-            (&mut maps.counts, capacity.stacks),
+            (&mut maps.counts, buckets),
         ] {
             map.set_max_entries(entries.max(1)).map_err(fail)?;
         }
@@ -97,6 +101,8 @@ impl Probe {
             (skel.maps.unwind_pages.as_fd().as_raw_fd(), capacity.pages.max(1) as usize),
         )
         .map_err(|e| ProbeError::Map { doing: "mapping the unwind tables", message: e.to_string() })?;
+        let counts = MappedArray::new(skel.maps.counts.as_fd().as_raw_fd(), buckets as usize)
+            .map_err(|e| ProbeError::Map { doing: "mapping the counts", message: e.to_string() })?;
         let queue = Rc::new(RefCell::new(VecDeque::new()));
         let sink = Rc::clone(&queue);
         let ring = {
@@ -116,6 +122,7 @@ impl Probe {
             followers: Vec::new(),
             not_following: None,
             tables,
+            counts,
             slots: vec![None; capacity.processes.max(1) as usize],
             descriptions: 0,
             _statistics: enable_statistics(),
@@ -258,28 +265,20 @@ impl Probe {
     }
 
     /// What the kernel counted. Call after [`Probe::stop`] and a last [`Probe::poll`].
-    ///
-    /// # Errors
-    /// [`ProbeError::Map`].
-    pub fn finish(&self) -> Result<Finished, ProbeError> {
-        let maps = &self.skel.maps;
-        let mut counts = HashMap::new();
-        for key in maps.counts.keys() {
-            let Some(value) =
-                maps.counts.lookup(&key, MapFlags::ANY).map_err(ProbeError::map("reading counts"))?
-            else {
-                continue;
-            };
-            let word = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default());
-            counts.insert(StackKey(word(&key[..8]), word(&key[8..16])), word(&value));
-        }
-        Ok(Finished {
-            counts,
+    #[must_use]
+    pub fn finish(&self) -> Finished {
+        let taken = self.counts.elements().flat_map(|bucket| bucket.slots).filter(|slot| slot.n > 0);
+        Finished {
+            counts: taken.map(|slot| (StackKey(slot.key.h1, slot.key.h2), slot.n)).collect(),
             counters: self.counters(),
             sampling: run_time(self.skel.progs.sample.as_fd().as_raw_fd()),
             not_following: self.not_following.clone(),
-        })
+        }
     }
+}
+
+fn no_rodata() -> ProbeError {
+    ProbeError::Map { doing: "setting constants", message: "the object has no read-only data".into() }
 }
 
 fn enable_statistics() -> Option<OwnedFd> {

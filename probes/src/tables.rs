@@ -47,15 +47,15 @@ pub(crate) fn pack(table: &UnwindTable, row_base: u32) -> Packed {
     Packed { first_page, rows, pages }
 }
 
-/// An array map that user space writes as memory.
-struct MappedArray<T> {
+/// An array map that user space reads and writes as memory.
+pub(crate) struct MappedArray<T> {
     base: *mut T,
     capacity: usize,
     used: usize,
 }
 
 impl<T: Copy> MappedArray<T> {
-    fn new(fd: std::os::fd::RawFd, capacity: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(fd: std::os::fd::RawFd, capacity: usize) -> std::io::Result<Self> {
         let len = capacity * size_of::<T>();
         // SAFETY: a fresh mapping of `len` bytes chosen by the kernel; the map was created with
         // BPF_F_MMAPABLE and `capacity` elements of this size, so the length is within it.
@@ -78,6 +78,14 @@ impl<T: Copy> MappedArray<T> {
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.base.add(self.used), values.len()) };
         self.used += values.len();
         Ok(())
+    }
+
+    /// Copies of all elements. Call when no program runs that writes them.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = T> {
+        // SAFETY: `i < capacity`, so the element lies inside the mapping made in `new`, which lives as long
+        // as `self`; T is plain data of the map's value type, for which any bytes are valid. Volatile,
+        // because the kernel wrote them behind the compiler's back.
+        (0..self.capacity).map(|i| unsafe { self.base.add(i).read_volatile() })
     }
 }
 

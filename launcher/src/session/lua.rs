@@ -52,7 +52,7 @@ impl LuaBook {
         match frame.unpack() {
             RawFrame::Lua { proto, pc, check } => {
                 if let Some(proto) = self.proto(pid, proto, check) {
-                    let line = pc.and_then(|pc| proto.line(&Live::new(pid), pc.checked_sub(1)?));
+                    let line = pc.and_then(|pc| proto.line(&Live::new(pid), pc.saturating_sub(1)));
                     self.frames.insert((pid, frame), Read { proto, line: line.unwrap_or(0) });
                 }
             }

@@ -107,7 +107,7 @@ pub(super) fn sample(
     let own_cpu = own_cpu().saturating_sub(cpu_from);
     window.processes.last_look(target);
     let ended_at = Instant::now();
-    let finished = window.probe.finish()?;
+    let finished = window.probe.finish();
     Ok(Taken {
         recording: window.recording,
         malformed: window.malformed,
