@@ -1,10 +1,9 @@
 //! What went wrong, in three parts, and the exit code that belongs to it.
 
-use std::path::Path;
 use std::process::ExitCode;
 use upprof_probes::{MissingPrivilege, ProbeError};
 use upprof_report::BundleError;
-use upprof_target::{EngineError, InvalidName, NoEngine, ProcError, ResolveError, shown_path};
+use upprof_target::{EngineError, InvalidName, NoEngine, ProcError, ResolveError};
 
 /// Exit codes of the contract, beside 0. Usage errors (2) and a second interrupt (130) end the process
 /// where they occur.
@@ -211,16 +210,24 @@ impl Failure {
         Self::new(Exit::Output, what, likely, attempt)
     }
 
-    /// The window ended without one sample.
-    pub(crate) fn no_samples(reason: &str, bundle: &Path) -> Self {
+    /// A file that was named by itself.
+    pub(crate) fn file(e: &BundleError) -> Self {
+        let attempt = match e {
+            BundleError::NotWritable { .. } => {
+                "give another file; in a container one of a folder that is mounted: -v \"$PWD/out:/out\""
+            }
+            _ => "free some space or give another file; what was written before is kept",
+        };
+        Self::new(Exit::Output, e.to_string(), output_cause(e), attempt)
+    }
+
+    /// The window ended without one sample; what is known is in `place`.
+    pub(crate) fn no_samples(reason: &str, place: &str) -> Self {
         Self::new(
             Exit::NoSamples,
             format!("no sample was taken: {reason}"),
             "the processes were idle for the whole window, or ended at its start",
-            format!(
-                "capture while there is traffic, or longer (-d 60s); what is known is in {}",
-                shown_path(bundle)
-            ),
+            format!("sample while there is traffic, or longer (-d 60s); what is known is in {place}"),
         )
     }
 }
@@ -239,6 +246,8 @@ fn output_cause(e: &BundleError) -> &'static str {
             "the file system is read-only: in a container nothing is mounted at /out"
         }
         ErrorKind::NotADirectory => "a part of the path is a file",
+        ErrorKind::IsADirectory => "it is a folder, and a file was expected",
+        ErrorKind::NotFound => "the folder does not exist",
         _ => "the folder or its file system does not take files",
     }
 }

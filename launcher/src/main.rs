@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A bug must look like one, with the contract's exit code, not like a crash of the runtime.
-    let run = || cli::parse().and_then(|plan| session::capture(&plan));
+    let run = || cli::parse().and_then(|request| session::run(&request));
     let result = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(Failure::bug()));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,13 +14,14 @@ use upprof_tests::harness::target::{IMAGE, Target};
 use upprof_tests::harness::wait::until;
 use upprof_tests::harness::xml;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "cpu/by-vmstate.csv",
     "cpu/by-worker.csv",
     "cpu/flame.svg",
     "cpu/lua.svg",
     "cpu/profile.folded",
     "cpu/profile.pb.gz",
+    "cpu/recording.upprof",
     "index.html",
     "manifest.yaml",
 ];

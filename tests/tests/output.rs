@@ -88,6 +88,7 @@ fn a_disk_that_fills_up_leaves_whole_files_and_a_mark() {
             "cpu/profile.pb.gz",
             "cpu/by-worker.csv",
             "cpu/by-vmstate.csv",
+            "cpu/recording.upprof",
             "manifest.yaml",
             "index.html",
             INCOMPLETE,

@@ -5,6 +5,7 @@
 //! exporters write to any [`std::io::Write`].
 
 pub mod export;
+mod focus;
 mod model;
 pub mod number;
 pub mod raw;
@@ -12,6 +13,6 @@ mod summary;
 mod top;
 
 pub use model::{
-    Counter, Frame, FrameId, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
+    Counter, Focus, Frame, FrameId, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
 };
 pub use top::{TopRow, TopView, by_total, top};

@@ -1,10 +1,12 @@
 //! The profile: interned frames, weighted stacks, the processes they came from, and what was lost.
 
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 
 /// What a frame is. Every exporter shows it, in its own way: see `docs/formats.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FrameKind {
     /// A Lua function. Interpreted, unless a [`FrameKind::Trace`] frame sits on it.
     Lua,
@@ -51,7 +53,8 @@ pub struct Location {
 }
 
 /// What LuaJIT was doing: `global_State.vmstate`, told only when Lua is on the stack (`lj_obj.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VmState {
     /// No Lua on the stack, or no Lua VM at all.
     NotLua,
@@ -109,7 +112,8 @@ impl fmt::Display for VmState {
 }
 
 /// A process's part in the server, from its title (nginx `ngx_setproctitle`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// `nginx: master process`.
     Master,
@@ -142,7 +146,7 @@ impl fmt::Display for Role {
 }
 
 /// A sampled process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Pid in our (the host's) pid namespace.
     pub pid: u32,
@@ -171,7 +175,7 @@ pub struct Sample {
 }
 
 /// A named loss or doubt, with its count. Nothing is dropped without one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     /// Stable machine name, `snake_case`.
     pub name: String,
@@ -184,7 +188,8 @@ pub struct Counter {
 }
 
 /// How much a [`Counter`] matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Samples are missing from the profile.
     Loss,
@@ -192,6 +197,15 @@ pub enum Severity {
     Doubt,
     /// Good to know.
     Info,
+}
+
+/// What a profile was cut down to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Focus {
+    /// What a frame had to match. Typed by the user.
+    pub pattern: String,
+    /// Samples before.
+    pub of_samples: u64,
 }
 
 /// A finished profile.
@@ -213,6 +227,8 @@ pub struct Profile {
     pub started_unix_ns: u64,
     /// Length of the window, nanoseconds (monotonic clock).
     pub duration_ns: u64,
+    /// Set when samples were left out on request.
+    pub focus: Option<Focus>,
     index: HashMap<Frame, FrameId>,
 }
 

@@ -16,6 +16,12 @@ impl Profile {
         if self.frequency_hz == 0 { 0.0 } else { float(samples) / f64::from(self.frequency_hz) }
     }
 
+    /// The CPU time that one sample stands for, in nanoseconds; `None` when the frequency is unknown.
+    #[must_use]
+    pub fn sample_ns(&self) -> Option<u64> {
+        1_000_000_000_u64.checked_div(self.frequency_hz.into())
+    }
+
     /// How many cores were busy on average, going by this many samples.
     #[must_use]
     pub fn cores(&self, samples: u64) -> f64 {
@@ -97,6 +103,12 @@ impl Profile {
     pub fn no_samples_reason(&self) -> Option<String> {
         if self.total() > 0 {
             return None;
+        }
+        if let Some(focus) = self.focus.as_ref().filter(|f| f.of_samples > 0) {
+            return Some(format!(
+                "none of {} samples has a frame that matches {}",
+                focus.of_samples, focus.pattern
+            ));
         }
         let window = self.duration_seconds();
         let lost = self.counters.iter().filter(|c| c.severity == Severity::Loss && c.count > 0);

@@ -13,7 +13,7 @@ fn text(exporter: &dyn Exporter, profile: &Profile) -> String {
 
 #[test]
 fn folded_matches_the_golden_file() {
-    assert_eq!(text(&Folded, &common::tiny()), include_str!("golden/profile.folded"));
+    assert_eq!(text(&Folded::default(), &common::tiny()), include_str!("golden/profile.folded"));
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn tables_match_the_golden_files() {
 
 #[test]
 fn nothing_sampled_is_an_empty_file_or_a_bare_header() {
-    assert_eq!(text(&Folded, &common::idle()), "");
+    assert_eq!(text(&Folded::default(), &common::idle()), "");
     let workers = text(&ByWorker, &common::idle());
     assert_eq!(workers.lines().nth(1), Some("7,7,worker,0,0.00,0.00,0.02,,"));
     assert_eq!(text(&ByWorker, &Profile::default()).lines().count(), 1);
@@ -33,7 +33,7 @@ fn nothing_sampled_is_an_empty_file_or_a_bare_header() {
 #[test]
 fn every_folded_line_is_frames_a_space_and_a_count() {
     let profile = common::hostile();
-    let folded = text(&Folded, &profile);
+    let folded = text(&Folded::default(), &profile);
     assert!(folded.chars().all(|c| c == '\n' || !c.is_control()), "a control character got through");
     let mut sum = 0;
     for line in folded.lines() {
@@ -49,7 +49,7 @@ fn every_folded_line_is_frames_a_space_and_a_count() {
 
 #[test]
 fn the_same_stack_of_two_workers_is_one_line() {
-    let folded = text(&Folded, &common::gateway());
+    let folded = text(&Folded::default(), &common::gateway());
     let stacks: Vec<&str> = folded.lines().filter_map(|l| l.rsplit_once(' ')).map(|(s, _)| s).collect();
     let mut unique = stacks.clone();
     unique.dedup();

@@ -4,11 +4,15 @@
 //! ([`Manifest`]); the only room that writes files.
 
 mod bundle;
+mod file;
 pub mod html;
 pub mod manifest;
+mod recording;
 mod utc;
 
 pub use bundle::{BundleDir, BundleError, INCOMPLETE};
+pub use file::NewFile;
 pub use html::Page;
 pub use manifest::{Manifest, ManifestError};
+pub use recording::{Recording, RecordingError};
 pub use utc::Utc;

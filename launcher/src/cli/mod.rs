@@ -1,9 +1,15 @@
-//! Arguments to a plan. clap's types stay in here.
+//! Arguments to a request. clap's types stay in here: one file a command, and what commands share in
+//! `target`, `sampling` and `output`.
 
 mod capture;
+mod output;
+mod record;
+mod report;
+mod sampling;
+mod target;
 
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::plan::Request;
 use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -12,6 +18,7 @@ Examples:
   upprof -c apisix -d 60s -F 199            longer, finer
   upprof -c docker://gw-1 --out /tmp        an explicit engine, another folder
   upprof --pid 4711                         a master and its workers, no engine needed
+  upprof record -c apisix -o flame.svg      one file instead of a bundle
 
 In a container:
   docker run --rm --privileged --pid=host \\
@@ -34,20 +41,28 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sample a container's processes and write a bundle (the default command).
+    /// Sample a container's processes and write a bundle (the default command)
     #[command(after_help = EXAMPLES)]
     Capture(capture::Arguments),
+    /// Sample and write just the files that are named, each in the format of its name
+    #[command(after_help = record::EXAMPLES)]
+    Record(record::Arguments),
+    /// Render a recording or a bundle again, offline
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Arguments),
 }
 
-/// The command line as a plan. Usage errors, `--help` and `--version` end the process here.
+/// The command line as a request. Usage errors, `--help` and `--version` end the process here.
 ///
 /// # Errors
 /// A name or combination that clap cannot judge.
-pub(crate) fn parse() -> Result<Plan, Failure> {
+pub(crate) fn parse() -> Result<Request, Failure> {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Capture(capture)) => capture.plan(),
-        None => arguments.capture.plan(),
+        Some(Command::Capture(capture)) => capture.plan().map(Request::Capture),
+        Some(Command::Record(record)) => record.plan().map(Request::Record),
+        Some(Command::Report(report)) => report.plan().map(Request::Report),
+        None => arguments.capture.plan().map(Request::Capture),
     }
 }
 

@@ -1,11 +1,11 @@
-//! From what was sampled to the bundle.
+//! From what was sampled to a profile and its manifest, and to the bundle.
 
 use super::processes::Processes;
 use super::sources::Sources;
 use super::target::Target;
 use super::window::{Taken, own_cpu, own_max_rss_bytes};
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::plan::{Capture, Plan};
 use crate::ui::Voice;
 use std::time::{Duration, UNIX_EPOCH};
 use upprof_probes::COUNTERS;
@@ -13,7 +13,7 @@ use upprof_profile::export::{self, ExportError};
 use upprof_profile::raw::Mark;
 use upprof_profile::{Counter, FrameKind, Location, Process, Profile, Role, Severity};
 use upprof_report::manifest::{self, Artifact, Manifest, Skipped};
-use upprof_report::{BundleDir, BundleError, Page};
+use upprof_report::{BundleDir, BundleError, Page, Recording};
 use upprof_target::shown_path;
 
 /// Builds the profile, writes the bundle and says which file to open.
@@ -21,18 +21,39 @@ use upprof_target::shown_path;
 /// # Errors
 /// [`crate::failure::Exit::Output`] when a file cannot be written; those written before are kept.
 /// [`crate::failure::Exit::NoSamples`] when there is nothing to show; the bundle is written all the same.
-pub(super) fn write(
+pub(super) fn bundle(
+    capture: &Capture,
+    target: &Target,
+    processes: &Processes,
+    taken: &Taken,
+    bundle: BundleDir,
+) -> Result<(), Failure> {
+    let voice = capture.plan.voice;
+    let (profile, mut manifest) = describe(&capture.plan, target, processes, taken);
+    let binaries = if capture.keep_binaries { kept_binaries(processes) } else { Vec::new() };
+    let archive = write_files(&binaries, &profile, &mut manifest, Some(taken), &bundle)
+        .map_err(|e| Failure::output(&e))?;
+    let dir = bundle.finish().map_err(|e| Failure::output(&e))?;
+    tell(&profile, taken, voice);
+    if let Some(reason) = profile.no_samples_reason() {
+        return Err(Failure::no_samples(&reason, &shown_path(&dir)));
+    }
+    voice.note(&format!("archive: {}", shown_path(&archive)));
+    crate::ui::say(&format!("open {}", shown_path(&dir.join(Page::PATH))));
+    Ok(())
+}
+
+/// The profile, and the manifest but for what is written where.
+pub(super) fn describe(
     plan: &Plan,
     target: &Target,
-    processes: Processes,
-    taken: Taken,
-    bundle: BundleDir,
-    voice: Voice,
-) -> Result<(), Failure> {
-    let mut profile = describe(plan, target, &processes, &taken);
-    let mut skipped = problems(&processes, &taken);
-    let sources = Sources::of(target, &processes);
-    let index = |pid: u32| profile_index(&processes, pid);
+    processes: &Processes,
+    taken: &Taken,
+) -> (Profile, Manifest) {
+    let mut profile = empty_profile(plan, target, processes, taken);
+    let mut skipped = problems(processes, taken);
+    let sources = Sources::of(target, processes);
+    let index = |pid: u32| profile_index(processes, pid);
     let no_kernel_names = upprof_stacks::build(
         &mut profile,
         &taken.recording,
@@ -44,27 +65,12 @@ pub(super) fn write(
     );
     skipped.extend(no_kernel_names.map(|why| skip("names of kernel functions", why)));
     skipped.extend(sources.unused().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
-    drop(sources);
     profile.counters.push(not_shown(&profile));
     count_native_lost(&mut profile);
 
-    let mut manifest = describe_capture(plan, target, &processes, &taken, &profile);
+    let mut manifest = describe_capture(plan, target, processes, taken, &profile);
     manifest.skipped = skipped;
-    let archive = write_files(plan, &processes, &profile, &mut manifest, &taken, &bundle)
-        .map_err(|e| Failure::output(&e))?;
-    let dir = bundle.finish().map_err(|e| Failure::output(&e))?;
-    tell(&profile, &taken, voice);
-    voice.detail(&format!(
-        "set-up {} ms, end of window to bundle {} ms",
-        taken.set_up.as_millis(),
-        taken.ended_at.elapsed().as_millis()
-    ));
-    if let Some(reason) = profile.no_samples_reason() {
-        return Err(Failure::no_samples(&reason, &dir));
-    }
-    voice.note(&format!("archive: {}", shown_path(&archive)));
-    crate::ui::say(&format!("open {}", shown_path(&dir.join(Page::PATH))));
-    Ok(())
+    (profile, manifest)
 }
 
 /// Sampled processes in the order of pids: their index in the profile.
@@ -77,7 +83,7 @@ fn nanoseconds(d: Duration) -> u64 {
 }
 
 /// Everything of the profile but its samples.
-fn describe(plan: &Plan, target: &Target, processes: &Processes, taken: &Taken) -> Profile {
+fn empty_profile(plan: &Plan, target: &Target, processes: &Processes, taken: &Taken) -> Profile {
     let mut profile = Profile::default();
     profile.processes = processes
         .known
@@ -252,13 +258,12 @@ fn host() -> manifest::Host {
     }
 }
 
-/// Every file of the bundle, the manifest and the page last: they list the others.
-fn write_files(
-    plan: &Plan,
-    processes: &Processes,
+/// Every file of the bundle, the manifest and the page last: they list the others. Returns the archive.
+pub(super) fn write_files(
+    binaries: &[(String, &[u8])],
     profile: &Profile,
     manifest: &mut Manifest,
-    taken: &Taken,
+    taken: Option<&Taken>,
     bundle: &BundleDir,
 ) -> Result<std::path::PathBuf, BundleError> {
     let mut artifacts = Vec::new();
@@ -266,17 +271,19 @@ fn write_files(
         let size = bundle.write(exporter.path(), |out| exporter.write(profile, out))?;
         artifacts.push(artifact(exporter.path(), exporter.what(), Some(size)));
     }
-    if plan.keep_binaries {
-        for (path, bytes) in kept_binaries(processes) {
-            let size = bundle.write(&path, |out| Ok(out.write_all(bytes)?))?;
-            artifacts.push(artifact(&path, "a binary of the target, as it was mapped", Some(size)));
-        }
+    for (path, bytes) in binaries {
+        let size = bundle.write(path, |out| Ok(out.write_all(bytes)?))?;
+        artifacts.push(artifact(path, "a binary of the target, as it was mapped", Some(size)));
     }
+    let size = bundle.write(Recording::PATH, |out| Recording::write(profile, manifest, out))?;
+    artifacts.push(artifact(Recording::PATH, Recording::WHAT, Some(size)));
     artifacts.push(artifact("manifest.yaml", "who, what, how, own cost, what is missing and why", None));
     artifacts.push(artifact(Page::PATH, Page::WHAT, None));
     manifest.artifacts = artifacts;
     // What the bundle itself took can only be told up to here.
-    manifest.own_cost.finish_ns = Some(nanoseconds(taken.ended_at.elapsed()));
+    if let Some(taken) = taken {
+        manifest.own_cost.finish_ns = Some(nanoseconds(taken.ended_at.elapsed()));
+    }
     let yaml = manifest.to_yaml().map_err(|e| BundleError::Write {
         path: bundle.path().join("manifest.yaml"),
         source: ExportError::Io(std::io::Error::other(e)),
@@ -325,7 +332,7 @@ fn file_name(name: &str) -> String {
 }
 
 /// The result in two lines.
-fn tell(profile: &Profile, taken: &Taken, voice: Voice) {
+pub(super) fn tell(profile: &Profile, taken: &Taken, voice: Voice) {
     let sum = |severity| -> u64 {
         profile.counters.iter().filter(|c| c.severity == severity).map(|c| c.count).sum()
     };
@@ -340,4 +347,9 @@ fn tell(profile: &Profile, taken: &Taken, voice: Voice) {
     if taken.end == super::window::End::TargetGone {
         voice.warn("the target exited before the window ended; what was collected until then is written");
     }
+    voice.detail(&format!(
+        "set-up {} ms, end of window to files {} ms",
+        taken.set_up.as_millis(),
+        taken.ended_at.elapsed().as_millis()
+    ));
 }

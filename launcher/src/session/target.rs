@@ -1,7 +1,7 @@
 //! Who is profiled: the plan's name made concrete.
 
 use crate::failure::Failure;
-use crate::plan::{Plan, Who};
+use crate::plan::{TargetPlan, Who};
 use upprof_target::{Container, Discovery, Engine, Files, Proc, ProcessInfo};
 
 /// The target of a capture.
@@ -22,7 +22,7 @@ pub(super) fn check_privileges() -> Result<(), Failure> {
 }
 
 impl Target {
-    pub(super) fn find(plan: &Plan) -> Result<Self, Failure> {
+    pub(super) fn find(plan: &TargetPlan) -> Result<Self, Failure> {
         let proc = Proc::default();
         if !proc.in_init_pid_namespace().unwrap_or(false) {
             return Err(Failure::not_host_pids());

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use crate::export::stacks::{Texts, folded_line};
-use crate::export::{ExportError, Exporter};
+use crate::export::{ExportError, Exporter, Style};
 use crate::model::Profile;
 
 /// `cpu/profile.folded`. Equal stacks of different workers are one line.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Folded;
+pub struct Folded(pub Style);
 
 impl Exporter for Folded {
     fn path(&self) -> &'static str {
@@ -21,7 +21,7 @@ impl Exporter for Folded {
     }
 
     fn write(&self, profile: &Profile, out: &mut dyn Write) -> Result<(), ExportError> {
-        let texts = Texts::new(profile);
+        let texts = Texts::new(profile, self.0);
         let stacks = texts.all();
         let mut lines: Vec<(&[&str], u64)> = stacks.iter().map(|(s, count)| (s.as_slice(), *count)).collect();
         lines.sort_unstable_by(|(a, _), (b, _)| bytes(a).cmp(bytes(b)));

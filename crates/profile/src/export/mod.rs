@@ -4,21 +4,27 @@ use std::io::{self, Write};
 
 use crate::model::Profile;
 
+mod ascii_json;
 mod by_vmstate;
 mod by_worker;
 mod csv;
 mod flame;
 mod folded;
+mod json;
 mod pprof;
+mod speedscope;
 mod stacks;
 mod text;
 
+pub use ascii_json::write_json;
 pub use by_vmstate::ByVmState;
 pub use by_worker::ByWorker;
 pub use flame::{FlameGraph, FlameView, LegendEntry, RenderedFlame, legend};
 pub use folded::Folded;
+pub use json::{Document, InvalidDocument, Json};
 pub use pprof::{Pprof, proto};
-pub use text::{MAX_FRAME_CHARS, escape, escape_up_to, frame_text, role_text};
+pub use speedscope::Speedscope;
+pub use text::{MAX_FRAME_CHARS, escape, escape_up_to, frame_text, located_text, role_text};
 
 /// Writes a profile in one format.
 pub trait Exporter {
@@ -35,13 +41,22 @@ pub trait Exporter {
     fn write(&self, profile: &Profile, out: &mut dyn Write) -> Result<(), ExportError>;
 }
 
+/// How stacks of text are spelled and ordered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Style {
+    /// The line being executed is a part of each Lua frame: [`located_text`].
+    pub lines: bool,
+    /// Leaf first.
+    pub inverted: bool,
+}
+
 /// Every format of the bundle, in the order of its list of files.
 #[must_use]
 pub fn bundle() -> Vec<Box<dyn Exporter>> {
     vec![
         Box::new(FlameGraph::new(FlameView::All)),
         Box::new(FlameGraph::new(FlameView::Lua)),
-        Box::new(Folded),
+        Box::new(Folded::default()),
         Box::new(Pprof),
         Box::new(ByWorker),
         Box::new(ByVmState),

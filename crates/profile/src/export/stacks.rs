@@ -1,30 +1,46 @@
 //! Stacks as canonical text, merged: what folded stacks and flame graphs are made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::export::text::{frame_text, role_text};
-use crate::model::{FrameKind, Profile, Role, Sample};
+use crate::export::Style;
+use crate::export::text::{frame_text, located_text, role_text};
+use crate::model::{FrameId, FrameKind, Location, Profile, Role, Sample};
 use crate::number::float;
 
 /// The canonical text of every frame of a profile, made once.
 pub(super) struct Texts<'p> {
     profile: &'p Profile,
+    pub(super) style: Style,
     frames: Vec<String>,
+    /// With lines: the text of each frame at each line.
+    located: HashMap<(FrameId, u32), String>,
     /// By process; `None` for those that need no frame of their own at the root.
     roles: Vec<Option<String>>,
 }
 
-/// Root first, with the number of samples. Sorted frame by frame, so that equal beginnings are
-/// neighbours whatever characters the frames hold.
+/// Root first (leaf first where inverted), with the number of samples. Sorted frame by frame, so that
+/// equal beginnings are neighbours whatever characters the frames hold.
 pub(super) type Stacks<'t> = BTreeMap<Vec<&'t str>, u64>;
 
 impl<'p> Texts<'p> {
-    pub(super) fn new(profile: &'p Profile) -> Self {
+    /// What stands for a stack that could not be read at all: it is still a sample.
+    pub(super) const NO_STACK: &'static str = "[unknown]";
+
+    pub(super) fn new(profile: &'p Profile, style: Style) -> Self {
         let shown = profile.has_nginx_roles();
         let role = |role: Role| (shown && role != Role::Worker).then(|| role_text(role));
+        let mut located = HashMap::new();
+        if style.lines {
+            for l in profile.samples.iter().flat_map(|s| &s.stack) {
+                let text = || located_text(profile.frame(l.frame), l.line);
+                located.entry((l.frame, l.line)).or_insert_with(text);
+            }
+        }
         Self {
             profile,
+            style,
             frames: profile.frames.iter().map(frame_text).collect(),
+            located,
             roles: profile.processes.iter().map(|p| role(p.role)).collect(),
         }
     }
@@ -33,14 +49,16 @@ impl<'p> Texts<'p> {
     /// they share the kind.
     pub(super) fn kinds(&self) -> impl Iterator<Item = (&str, FrameKind)> {
         let frames = self.frames.iter().zip(&self.profile.frames).map(|(t, f)| (t.as_str(), f.kind));
-        frames.chain(self.roles.iter().flatten().map(|t| (t.as_str(), FrameKind::Marker)))
+        let located = self.located.iter().map(|((id, _), t)| (t.as_str(), self.profile.frame(*id).kind));
+        let roles = self.roles.iter().flatten().map(|t| (t.as_str(), FrameKind::Marker));
+        frames.chain(located).chain(roles)
     }
 
     /// Every stack, whole.
     pub(super) fn all(&self) -> Stacks<'_> {
         let mut stacks = Stacks::new();
         for sample in &self.profile.samples {
-            let frames = sample.stack.iter().map(|l| self.frame(l.frame.0));
+            let frames = sample.stack.iter().map(|l| self.frame(l));
             self.add(&mut stacks, sample, frames.collect());
         }
         stacks
@@ -51,11 +69,11 @@ impl<'p> Texts<'p> {
     pub(super) fn lua(&self) -> Stacks<'_> {
         let mut stacks = Stacks::new();
         for sample in &self.profile.samples {
-            let kind = |l: &crate::Location| self.profile.frame(l.frame).kind;
+            let kind = |l: &Location| self.profile.frame(l.frame).kind;
             let from_lua = sample.stack.iter().skip_while(|l| !kind(l).is_lua());
             let frames: Vec<&str> = from_lua
                 .filter(|l| kind(l).is_lua() || kind(l) == FrameKind::Marker)
-                .map(|l| self.frame(l.frame.0))
+                .map(|l| self.frame(l))
                 .collect();
             if !frames.is_empty() {
                 self.add(&mut stacks, sample, frames);
@@ -64,16 +82,25 @@ impl<'p> Texts<'p> {
         stacks
     }
 
-    fn frame(&self, id: u32) -> &str {
-        self.frames.get(id as usize).map_or("[unknown]", String::as_str)
+    /// The text of one frame of a stack.
+    pub(super) fn frame(&self, location: &Location) -> &str {
+        let located = self.located.get(&(location.frame, location.line));
+        located.or_else(|| self.frames.get(location.frame.0 as usize)).map_or(Self::NO_STACK, String::as_str)
     }
 
+    /// The frame at the root of a process's stacks, where it needs one.
+    pub(super) fn role(&self, process: usize) -> Option<&str> {
+        self.roles.get(process).and_then(Option::as_deref)
+    }
+
+    /// `frames` are root first.
     fn add<'t>(&'t self, stacks: &mut Stacks<'t>, sample: &Sample, frames: Vec<&'t str>) {
-        let role = self.roles.get(sample.process).and_then(Option::as_deref);
-        let mut stack: Vec<&str> = role.into_iter().chain(frames).collect();
+        let mut stack: Vec<&str> = self.role(sample.process).into_iter().chain(frames).collect();
         if stack.is_empty() {
-            // A sample whose stack could not be read at all is still a sample.
-            stack.push("[unknown]");
+            stack.push(Self::NO_STACK);
+        }
+        if self.style.inverted {
+            stack.reverse();
         }
         if sample.count > 0 {
             *stacks.entry(stack).or_default() += sample.count;

@@ -45,6 +45,18 @@ pub fn frame_text(frame: &Frame) -> String {
     })
 }
 
+/// [`frame_text`] with the line being executed behind a Lua frame: `lua:NAME@FILE:DEFINITION#LINE`, `#?`
+/// where it is not known. Other kinds have no line of their own. Up to 11 characters longer.
+#[must_use]
+pub fn located_text(frame: &Frame, line: u32) -> String {
+    let text = frame_text(frame);
+    match (frame.kind, line) {
+        (FrameKind::Lua, 0) => format!("{text}#?"),
+        (FrameKind::Lua, line) => format!("{text}#{line}"),
+        _ => text,
+    }
+}
+
 /// The frame at the root of a process that is not a worker: `[master]`.
 #[must_use]
 pub fn role_text(role: Role) -> String {

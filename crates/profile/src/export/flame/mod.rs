@@ -7,7 +7,7 @@ use inferno::flamegraph::{Direction, Options, TextTruncateDirection, from_lines}
 
 use crate::export::stacks::{Stacks, Texts, folded_line, pruned};
 use crate::export::text::{escape, escape_up_to};
-use crate::export::{ExportError, Exporter};
+use crate::export::{ExportError, Exporter, Style};
 use crate::model::{FrameKind, Profile};
 use crate::number::{float, percent, thousands};
 
@@ -44,6 +44,7 @@ impl FlameView {
 #[derive(Debug, Clone, Copy)]
 pub struct FlameGraph {
     view: FlameView,
+    style: Style,
 }
 
 /// A flame graph without title and legend, for a page that has its own.
@@ -60,7 +61,13 @@ impl FlameGraph {
     /// The exporter of one view.
     #[must_use]
     pub const fn new(view: FlameView) -> Self {
-        Self { view }
+        Self::styled(view, Style { lines: false, inverted: false })
+    }
+
+    /// With frames spelled or ordered another way than in the bundle.
+    #[must_use]
+    pub const fn styled(view: FlameView, style: Style) -> Self {
+        Self { view, style }
     }
 
     /// The picture for a page. `None` when the view has no samples.
@@ -68,7 +75,7 @@ impl FlameGraph {
     /// # Errors
     /// When the picture cannot be made.
     pub fn embedded(&self, profile: &Profile) -> Result<Option<RenderedFlame>, ExportError> {
-        let texts = Texts::new(profile);
+        let texts = Texts::new(profile, self.style);
         let stacks = self.stacks(&texts);
         if stacks.is_empty() {
             return Ok(None);
@@ -101,7 +108,7 @@ impl FlameGraph {
     fn subtitle(&self, profile: &Profile, shown: u64) -> String {
         let total = profile.total();
         let worth = profile.sampled_seconds(1) * 1e3;
-        match self.view {
+        let told = match self.view {
             FlameView::All => format!(
                 "1 sample = {worth:.1} ms of one core's time · all samples = {:.2} cores busy on average \
                  = 100 % · wider is more CPU time; left to right is no order in time",
@@ -114,7 +121,17 @@ impl FlameGraph {
                 thousands(total),
                 percent(shown, total)
             ),
-        }
+        };
+        let order = if self.style.inverted { " · inverted: callers hang below what they call" } else { "" };
+        let focus = profile.focus.as_ref().map(|focus| {
+            format!(
+                "only stacks with {}: {} of {} samples · ",
+                escape_up_to(&focus.pattern, MAX_TITLE),
+                thousands(total),
+                thousands(focus.of_samples)
+            )
+        });
+        format!("{}{told}{order}", focus.unwrap_or_default())
     }
 
     fn why_empty(profile: &Profile) -> String {
@@ -151,7 +168,7 @@ impl Exporter for FlameGraph {
     }
 
     fn write(&self, profile: &Profile, out: &mut dyn Write) -> Result<(), ExportError> {
-        let texts = Texts::new(profile);
+        let texts = Texts::new(profile, self.style);
         let stacks = self.stacks(&texts);
         let title = self.title(profile);
         let svg = if stacks.is_empty() {
