@@ -14,4 +14,4 @@ mod view;
 pub use globals::{Code, Value};
 pub use image::Image;
 pub use lua::{CFunc, LuaFunc};
-pub use machine::{Link, Machine};
+pub use machine::{BIAS, Link, Machine};

@@ -28,7 +28,8 @@ pub enum Link {
 const INTERP: i32 = !0;
 const C: i32 = !1;
 
-pub(super) const BIAS: u64 = 0x5555_5555_0000;
+/// Where the made-up program is loaded.
+pub const BIAS: u64 = 0x5555_5555_0000;
 pub(super) const STACK: u64 = 0x7ffd_0000_0000;
 pub(super) const STACK_BYTES: u64 = 128 << 10;
 /// Addresses in machine code: nothing is mapped there.
