@@ -42,8 +42,18 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=UPPROF_CLANG");
 
+    compile("bpf/upprof.bpf.c", &out.join("upprof.skel.rs"));
+    compile("bpf/asleep.bpf.c", &out.join("asleep.skel.rs"));
+
+    std::fs::write(out.join("abi.rs"), constants(&std::fs::read_to_string("bpf/abi.h").expect("bpf/abi.h")))
+        .expect("OUT_DIR is writable");
+    walkers();
+}
+
+/// A BPF object and its skeleton.
+fn compile(source: &str, skeleton: &Path) {
     SkeletonBuilder::new()
-        .source("bpf/upprof.bpf.c")
+        .source(source)
         .clang(clang())
         // v3 (kernel 5.1) has 32-bit compares, which keep the verifier's work small; the default
         // of clang changes between versions, so it is pinned.
@@ -55,19 +65,12 @@ fn main() {
             "-Wno-unused-parameter",
             "-Wno-unused-function",
         ])
-        .build_and_generate(out.join("upprof.skel.rs"))
+        .build_and_generate(skeleton)
         .expect("the BPF object compiles");
-
-    std::fs::write(out.join("abi.rs"), constants(&std::fs::read_to_string("bpf/abi.h").expect("bpf/abi.h")))
-        .expect("OUT_DIR is writable");
-
-    #[cfg(feature = "hostsim")]
-    hostsim();
 }
 
 /// The walkers as a host library.
-#[cfg(feature = "hostsim")]
-fn hostsim() {
+fn walkers() {
     cc::Build::new()
         .file("bpf/hostsim.c")
         .warnings(true)

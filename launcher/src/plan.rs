@@ -14,6 +14,7 @@ pub(crate) enum Request {
     Capture(Capture),
     Record(Record),
     Report(Report),
+    Stack(Stack),
 }
 
 /// Who shall be looked at.
@@ -67,6 +68,14 @@ pub(crate) struct Report {
     /// Folder that a bundle is made in, if one is wanted.
     pub(crate) out: Option<PathBuf>,
     pub(crate) voice: Voice,
+}
+
+/// `upprof stack`: what each process is doing now.
+#[derive(Debug, Clone)]
+pub(crate) struct Stack {
+    pub(crate) target: TargetPlan,
+    pub(crate) voice: Voice,
+    pub(crate) json: bool,
 }
 
 /// Files to write of one profile.

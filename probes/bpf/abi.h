@@ -293,4 +293,17 @@ struct process_event {
 };
 UPPROF_ASSERT(sizeof(struct process_event) == 16);
 
+/* ---- a look at a process that is not running (asleep.bpf.c) ----------------------------------- */
+
+/* One process's first thread. All words, so that it is read without a layout. */
+struct asleep {
+	u64 tgid;
+	u64 runnable;  /* 1: waits for a CPU only */
+	u64 switches;  /* times it left a CPU: the same number means that it has not run in between */
+	u64 ip, sp, bp, bx, r14, dx; /* user registers */
+	u64 n_kernel;
+	u64 kernel[MAX_KERNEL_FRAMES]; /* leaf first */
+};
+UPPROF_ASSERT(sizeof(struct asleep) == (10 + MAX_KERNEL_FRAMES) * 8);
+
 #endif

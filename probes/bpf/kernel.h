@@ -29,6 +29,10 @@ typedef u32 __wsum;
 struct task_struct {
 	int pid;
 	int tgid;
+	int on_cpu;
+	unsigned int __state;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
 } RELOCATED;
 
 /*

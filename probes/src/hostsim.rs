@@ -1,6 +1,6 @@
 //! The walkers of `bpf/*.bpf.h`, compiled for the host and run over memory that the caller hands in: the
-//! same C code as in the kernel, in plain tests, without root. Not part of the product (feature
-//! `hostsim`).
+//! same C code as in the kernel. For processes that are not on a CPU ([`crate::Sleepers`]), and for plain
+//! tests without root.
 
 use crate::abi::{self, types};
 use crate::tables::pack;

@@ -5,9 +5,9 @@
 //! nothing of names, files or formats: tables and addresses go in, stacks of addresses come out.
 
 mod abi;
+mod asleep;
 mod error;
 mod events;
-#[cfg(feature = "hostsim")]
 pub mod hostsim;
 mod perf;
 mod privilege;
@@ -15,6 +15,7 @@ mod probe;
 mod spec;
 mod tables;
 
+pub use asleep::{Asleep, Sleepers};
 pub use error::ProbeError;
 pub use events::{Event, ProcessChange};
 pub use privilege::{MissingPrivilege, missing_privileges};

@@ -7,6 +7,7 @@ mod bundle;
 mod file;
 pub mod html;
 pub mod manifest;
+mod now;
 mod recording;
 mod utc;
 
@@ -14,5 +15,6 @@ pub use bundle::{BundleDir, BundleError, INCOMPLETE};
 pub use file::NewFile;
 pub use html::Page;
 pub use manifest::{Manifest, ManifestError};
+pub use now::{Doing, Now};
 pub use recording::{Recording, RecordingError};
 pub use utc::Utc;

@@ -6,6 +6,7 @@ mod output;
 mod record;
 mod report;
 mod sampling;
+mod stack;
 mod target;
 
 use crate::failure::Failure;
@@ -19,6 +20,7 @@ Examples:
   upprof -c docker://gw-1 --out /tmp        an explicit engine, another folder
   upprof --pid 4711                         a master and its workers, no engine needed
   upprof record -c apisix -o flame.svg      one file instead of a bundle
+  upprof stack -c apisix                    what every worker is doing, now
 
 In a container:
   docker run --rm --privileged --pid=host \\
@@ -50,6 +52,9 @@ enum Command {
     /// Render a recording or a bundle again, offline
     #[command(after_help = report::EXAMPLES)]
     Report(report::Arguments),
+    /// Print one stack of C, Lua and kernel code for each worker, as it is now
+    #[command(after_help = stack::EXAMPLES)]
+    Stack(stack::Arguments),
 }
 
 /// The command line as a request. Usage errors, `--help` and `--version` end the process here.
@@ -62,6 +67,7 @@ pub(crate) fn parse() -> Result<Request, Failure> {
         Some(Command::Capture(capture)) => capture.plan().map(Request::Capture),
         Some(Command::Record(record)) => record.plan().map(Request::Record),
         Some(Command::Report(report)) => report.plan().map(Request::Report),
+        Some(Command::Stack(stack)) => stack.plan().map(Request::Stack),
         None => arguments.capture.plan().map(Request::Capture),
     }
 }

@@ -85,7 +85,18 @@ fn nanoseconds(d: Duration) -> u64 {
 /// Everything of the profile but its samples.
 fn empty_profile(plan: &Plan, target: &Target, processes: &Processes, taken: &Taken) -> Profile {
     let mut profile = Profile::default();
-    profile.processes = processes
+    profile.processes = sampled_processes(processes);
+    profile.counters = counters(processes, taken);
+    profile.container = target.container.as_ref().map(|c| c.name.clone()).unwrap_or_default();
+    profile.frequency_hz = plan.frequency_hz;
+    profile.started_unix_ns = taken.started.duration_since(UNIX_EPOCH).map(nanoseconds).unwrap_or(0);
+    profile.duration_ns = nanoseconds(taken.length);
+    profile
+}
+
+/// Those that a profile tells of, in the order of pids.
+pub(super) fn sampled_processes(processes: &Processes) -> Vec<Process> {
+    processes
         .known
         .values()
         .filter(|k| k.sampled)
@@ -96,13 +107,7 @@ fn empty_profile(plan: &Plan, target: &Target, processes: &Processes, taken: &Ta
             cpu_ns: k.cpu_at_start.zip(k.cpu_at_end).map(|(a, b)| b.saturating_sub(a)),
             lua_unavailable: k.lua_unavailable.clone(),
         })
-        .collect();
-    profile.counters = counters(processes, taken);
-    profile.container = target.container.as_ref().map(|c| c.name.clone()).unwrap_or_default();
-    profile.frequency_hz = plan.frequency_hz;
-    profile.started_unix_ns = taken.started.duration_since(UNIX_EPOCH).map(nanoseconds).unwrap_or(0);
-    profile.duration_ns = nanoseconds(taken.length);
-    profile
+        .collect()
 }
 
 fn role(role: upprof_target::Role) -> Role {

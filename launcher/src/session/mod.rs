@@ -8,6 +8,7 @@ mod processes;
 mod record;
 mod report;
 mod sources;
+mod stack;
 mod target;
 mod window;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(request: &Request) -> Result<(), Failure> {
         Request::Capture(plan) => capture(plan),
         Request::Record(plan) => record::record(plan),
         Request::Report(plan) => report::report(plan),
+        Request::Stack(plan) => stack::stack(plan),
     }
 }
 

@@ -82,7 +82,9 @@ impl Sink {
 }
 
 /// A reader that has seen enough (`… -o - | head`) is no failure.
-fn to_stdout(fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), ExportError>) -> Result<(), BundleError> {
+pub(super) fn to_stdout(
+    fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), ExportError>,
+) -> Result<(), BundleError> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let written = fill(&mut out).and_then(|()| Ok(out.flush()?));
     match written {

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use upprof_luajit::{CodeMap, Era, Vm};
 use upprof_nginx::Owner;
 use upprof_probes::{Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, TableId};
-use upprof_stacks::{AddressSpace, ObjectId, Objects};
+use upprof_stacks::{AddressSpace, Mapped, ObjectId, Objects};
 use upprof_target::{ProcessInfo, Role};
 
 /// One process of the target.
@@ -269,6 +269,15 @@ impl Processes {
             self.problems.push((what, "more than the kernel side takes".into()));
         }
         probe.sample(pid, &known.spec)
+    }
+
+    /// What a walker is told of a process, with its files' tables as `table` names them.
+    pub(super) fn spec(&self, pid: u32, table: impl Fn(ObjectId) -> Option<TableId>) -> Option<ProcessSpec> {
+        let mapped = |m: &Mapped| {
+            Some(MappedTable { start: m.start, end: m.end, bias: m.bias, table: table(m.object)? })
+        };
+        let mappings = self.spaces.get(&pid)?.mapped().iter().filter_map(mapped).collect();
+        Some(ProcessSpec { mappings, ..self.known.get(&pid)?.spec.clone() })
     }
 
     /// Takes the CPU times at the start of the window.
