@@ -3,6 +3,12 @@
 //! For now: the way from nginx's exported symbols to the Lua VMs of a process. It reads through
 //! [`upprof_memory::Memory`] only, opens no file and never writes; symbols come from the caller.
 
+mod layout;
+mod request;
+
+pub use layout::{Identity, Layout, NoLayout, Place, identity, version_text};
+pub use request::{MAX_HOST, MAX_PATH, Method, NotRequest, Request, RequestOffsets, SIGNATURE, read_request};
+
 use upprof_memory::{Memory, ReadError};
 
 /// Which part of nginx owns a Lua VM.
