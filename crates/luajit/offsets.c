@@ -41,6 +41,11 @@ AT(GCfuncC, f, 40, 24);
 AT(GCtab, node, 40, 20);
 AT(GCtab, hmask, 52, 28);
 FIXED(sizeof(Node), 24, 24);
+AT(GCtrace, ir, 32, 16);
+AT(GCtrace, nk, 40, 24);
+AT(GCtrace, nsnapmap, 44, 28);
+AT(GCtrace, snap, 48, 32);
+AT(GCtrace, snapmap, 56, 40);
 AT(GCtrace, startpt, 64, 48);
 AT(GCtrace, startpc, 72, 52);
 AT(GCtrace, startins, 80, 56);
@@ -48,6 +53,7 @@ AT(GCtrace, szmcode, 84, 60);
 AT(GCtrace, mcode, 88, 64);
 AT(GCtrace, spadjust, 102, 78);
 AT(GCtrace, traceno, 104, 80);
+AT(GCtrace, link, 106, 82);
 AT(GCtrace, root, 108, 84);
 FIXED(offsetof(jit_State, sizetrace) - offsetof(jit_State, trace), 12, 12);
 FIXED(offsetof(global_State, jit_base) - offsetof(global_State, cur_L), 8, 4);
@@ -59,6 +65,33 @@ FIXED(CFRAME_OFS_NRES, 8, 16);
 FIXED(GG_OFS(g), sizeof(lua_State), sizeof(lua_State));
 /* At most two words of OpenResty's own behind upstream's thread; detect.rs tells the forks by them. */
 _Static_assert(sizeof(lua_State) - (LJ_GC64 ? 96 : 64) <= 16, "sizeof(lua_State)");
+
+/*
+ * What src/trace/ reads of snapshots, in versions that have SnapShot.mcofs (since 2021-03-23
+ * a32aeadc). To check one of those: cc -DUPPROF_MCOFS.
+ */
+#ifdef UPPROF_MCOFS
+AT(GCtrace, nsnap, 10, 6);
+AT(SnapShot, mapofs, 0, 0);
+AT(SnapShot, mcofs, 6, 6);
+AT(SnapShot, nslots, 8, 8);
+AT(SnapShot, nent, 10, 10);
+FIXED(sizeof(SnapShot), 12, 12);
+FIXED(SNAP_FRAME, 0x10000, 0x10000);
+FIXED(SNAP_CONT, 0x20000, 0x20000);
+FIXED(IRT_PROTO, 7, 7);
+FIXED(IRT_FUNC, 8, 8);
+FIXED(REF_BIAS, 0x8000, 0x8000);
+#endif
+/* jit_State.mcarea, mctop, mcbot, szmcarea, szallmcarea follow each other: src/trace/jit.rs finds them so. */
+#define BEHIND_MCAREA(field, n) \
+	FIXED(offsetof(jit_State, field) - offsetof(jit_State, mcarea), 8 * (n), 8 * (n))
+BEHIND_MCAREA(mctop, 1);
+BEHIND_MCAREA(mcbot, 2);
+BEHIND_MCAREA(szmcarea, 3);
+BEHIND_MCAREA(szallmcarea, 4);
+AT(MCLink, next, 0, 0);
+AT(MCLink, size, 8, 8);
 
 #define OF_G(field) (offsetof(global_State, field))
 #define FROM_G(field) (offsetof(GG_State, field) - offsetof(GG_State, g))

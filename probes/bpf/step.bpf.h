@@ -57,7 +57,7 @@ INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
 /*
  * Native unwinding cannot go on. With Lua on the stack it goes on at the C frame, exactly; what lies
  * between is lost and marked. Code without a file below a trace passes for the trace's own here; user
- * space knows the traces' addresses and marks what is not (launcher/src/session/lua.rs).
+ * space knows the traces' addresses and marks what is not (launcher/src/session/traces.rs).
  */
 INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 {
@@ -66,7 +66,8 @@ INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 		return;
 	}
 	if (outcome == OUTCOME_NO_MAPPING && w->segment == 0 && w->jit_base) {
-		w->jit_ip = w->ip;
+		/* Of a call, an address inside its instruction: what is behind it may be another's. */
+		w->jit_ip = w->ip - !w->leaf;
 	} else {
 		if (outcome == OUTCOME_NO_MAPPING)
 			emit(w, frame_word(w->leaf ? FRAME_NATIVE : FRAME_NATIVE_CALL, w->ip, 0), 0, 0);

@@ -22,8 +22,6 @@ pub struct Vm {
     pub dispatch: u64,
     /// The interpreter's own code in the process.
     pub vm_text: Range<u64>,
-    /// Address of `jit_State.trace`, when it could be verified.
-    pub traces: Option<u64>,
 }
 
 /// Why an address was not accepted as a VM: which check failed, and the values read.
@@ -114,18 +112,7 @@ pub fn attach(
         }
         _ => pick_era(mem, fixed, thread, g, fork, g2disp)?,
     };
-    let mut vm = Vm {
-        main_thread: thread,
-        g,
-        fixed,
-        era,
-        fork,
-        dispatch: g.wrapping_add(g2disp),
-        vm_text,
-        traces: None,
-    };
-    vm.traces = find_traces(mem, &vm);
-    Ok(vm)
+    Ok(Vm { main_thread: thread, g, fixed, era, fork, dispatch: g.wrapping_add(g2disp), vm_text })
 }
 
 /// GC mode and fork in one read: `global_State` follows the main thread in `GG_State`, so the
@@ -271,53 +258,6 @@ fn in_stack(mem: &dyn Memory, fixed: &Fixed, l: u64, addr: u64) -> bool {
     let stack = reference(mem, fixed, l.wrapping_add(fixed.l_stack));
     let top = reference(mem, fixed, l.wrapping_add(fixed.l_maxstack));
     matches!((stack, top), (Ok(s), Ok(t)) if addr > s && addr <= t)
-}
-
-/// `jit_State.trace`: an array of references whose entry i is null or a trace with number i, with
-/// its size 12 bytes behind the pointer (lj_jit.h: trace, freetrace, sizetrace).
-fn find_traces(mem: &dyn Memory, vm: &Vm) -> Option<u64> {
-    const SPREAD: u64 = 64;
-    let step = usize::from(vm.fixed.ref_size);
-    for near in vm.era.g2trace.of(vm.fork) {
-        for offset in (near.saturating_sub(SPREAD)..=near + SPREAD).step_by(step) {
-            let at = vm.g.wrapping_add(offset);
-            if traces_plausible(mem, vm, at) {
-                return Some(at);
-            }
-        }
-    }
-    None
-}
-
-/// From `jit_State.trace`, a pointer of 8 bytes in both modes, over `freetrace` to `sizetrace`
-/// (lj_jit.h).
-pub(crate) const SIZETRACE: u64 = 12;
-
-fn traces_plausible(mem: &dyn Memory, vm: &Vm, at: u64) -> bool {
-    const MAX_TRACES: u32 = 65536;
-    /// Enough to tell; more would cost start-up time.
-    const LOOK_AT: u32 = 64;
-    let (Ok(array), Ok(size)) = (mem.u64(at), mem.u32(at.wrapping_add(SIZETRACE))) else { return false };
-    if array == 0 || size == 0 || size > MAX_TRACES {
-        return false;
-    }
-    let mut seen = 0;
-    for i in 1..size.min(LOOK_AT) {
-        let Ok(trace) =
-            reference(mem, vm.fixed, array.wrapping_add(u64::from(i) * u64::from(vm.fixed.ref_size)))
-        else {
-            return false;
-        };
-        if trace == 0 {
-            continue;
-        }
-        let number = mem.u16(trace.wrapping_add(vm.fixed.tr_traceno));
-        if number != Ok(i as u16) || mem.u8(trace.wrapping_add(vm.fixed.gct)) != Ok(gct::TRACE) {
-            return false;
-        }
-        seen += 1;
-    }
-    seen > 0
 }
 
 /// A GC reference or pointer of the mode's size.

@@ -96,12 +96,24 @@ pub struct Fixed {
     pub pt_size: u64,
     /// `GCfunc.ffid`
     pub fn_ffid: u64,
+    /// `GCfunc.pc`: the first bytecode; of a Lua function it follows the prototype.
+    pub fn_pc: u64,
     /// `GCfuncC.f`
     pub fn_f: u64,
     /// `GCtab.node`
     pub tab_node: u64,
     /// `GCtab.hmask`
     pub tab_hmask: u64,
+    /// `GCtrace.nsnap`, since 2019-01-10 (749e99ce): no version with `SnapShot.mcofs` has it elsewhere.
+    pub tr_nsnap: u64,
+    /// `GCtrace.ir`
+    pub tr_ir: u64,
+    /// `GCtrace.nk`; `nsnapmap` follows.
+    pub tr_nk: u64,
+    /// `GCtrace.snap`
+    pub tr_snap: u64,
+    /// `GCtrace.snapmap`
+    pub tr_snapmap: u64,
     /// `GCtrace.startpt`
     pub tr_startpt: u64,
     /// `GCtrace.startpc`
@@ -116,6 +128,8 @@ pub struct Fixed {
     pub tr_spadjust: u64,
     /// `GCtrace.traceno`
     pub tr_traceno: u64,
+    /// `GCtrace.link`
+    pub tr_link: u64,
     /// `GCtrace.root`
     pub tr_root: u64,
 }
@@ -135,9 +149,15 @@ pub const GC64: Fixed = Fixed {
     pt_lineinfo: 80,
     pt_size: 104,
     fn_ffid: 10,
+    fn_pc: 32,
     fn_f: 40,
     tab_node: 40,
     tab_hmask: 52,
+    tr_nsnap: 10,
+    tr_ir: 32,
+    tr_nk: 40,
+    tr_snap: 48,
+    tr_snapmap: 56,
     tr_startpt: 64,
     tr_startpc: 72,
     tr_startins: 80,
@@ -145,6 +165,7 @@ pub const GC64: Fixed = Fixed {
     tr_mcode: 88,
     tr_spadjust: 102,
     tr_traceno: 104,
+    tr_link: 106,
     tr_root: 108,
 };
 
@@ -163,9 +184,15 @@ pub const GC32: Fixed = Fixed {
     pt_lineinfo: 52,
     pt_size: 64,
     fn_ffid: 6,
+    fn_pc: 16,
     fn_f: 24,
     tab_node: 20,
     tab_hmask: 28,
+    tr_nsnap: 6,
+    tr_ir: 16,
+    tr_nk: 24,
+    tr_snap: 32,
+    tr_snapmap: 40,
     tr_startpt: 48,
     tr_startpc: 52,
     tr_startins: 56,
@@ -173,6 +200,7 @@ pub const GC32: Fixed = Fixed {
     tr_mcode: 64,
     tr_spadjust: 78,
     tr_traceno: 80,
+    tr_link: 82,
     tr_root: 84,
 };
 

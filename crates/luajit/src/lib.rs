@@ -19,4 +19,4 @@ pub use debug_info::{STRUCTS, from_debug_info};
 pub use detect::{CodeMap, Refusal, Vm, attach};
 pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, eras};
 pub use proto::{Proto, ProtoError};
-pub use trace::Trace;
+pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace};

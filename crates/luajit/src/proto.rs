@@ -93,6 +93,20 @@ impl Proto {
         Self::from_header(mem, vm, &Header::read(mem, vm, addr)?)
     }
 
+    /// Number of bytecodes, and the check value that the kernel side sends along, of the prototype at
+    /// `addr`.
+    ///
+    /// # Errors
+    /// [`ProtoError::Replaced`] when there is none.
+    pub fn identity(mem: &dyn Memory, vm: &Vm, addr: u64) -> Result<(u32, u32), ProtoError> {
+        let header = Header::read(mem, vm, addr)?;
+        let sizebc = header.u32(vm.fixed.pt_sizebc);
+        if sizebc > MAX_BYTECODE {
+            return Err(ProtoError::Replaced);
+        }
+        Ok((sizebc, header.check()))
+    }
+
     fn from_header(mem: &dyn Memory, vm: &Vm, header: &Header) -> Result<Self, ProtoError> {
         let f = vm.fixed;
         let sizebc = header.u32(f.pt_sizebc);

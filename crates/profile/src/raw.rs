@@ -48,11 +48,43 @@ pub enum RawFrame {
         ip: Option<u64>,
         /// Trace number, where known.
         number: Option<u32>,
+        /// Why the functions that the trace runs here are not in the stack below; `None` where they are.
+        doubt: Option<TraceDoubt>,
     },
     /// Something said in place of a function.
     Mark(Mark),
     /// A frame kind this version does not know.
     Unknown(PackedFrame),
+}
+
+/// Why the functions inlined in a trace are not shown. The kernel side tells addresses only; user space
+/// writes this into the trace's frame (`frame.check`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TraceDoubt {
+    /// The sample was in other code on behalf of the trace, and where the trace called it is not known.
+    NoAddress,
+    /// The version of LuaJIT does not keep what is needed.
+    NoOffsets,
+    /// No trace has this machine code now: it is an exit from a trace, or the trace was flushed before it
+    /// was read.
+    Gone,
+    /// The trace could not be read, or did not check out.
+    Unreadable,
+    /// The trace's frames do not fit the Lua stack.
+    Misfit,
+}
+
+impl TraceDoubt {
+    /// Every reason, in the order of its numbers.
+    pub const ALL: [Self; 5] = [Self::NoAddress, Self::NoOffsets, Self::Gone, Self::Unreadable, Self::Misfit];
+
+    fn number(self) -> u32 {
+        Self::ALL.iter().zip(1..).find(|(d, _)| **d == self).map_or(0, |(_, n)| n)
+    }
+
+    fn from_number(n: u32) -> Option<Self> {
+        Self::ALL.get((n as usize).checked_sub(1)?).copied()
+    }
 }
 
 /// `enum mark` of `probes/bpf/abi.h`.
@@ -115,6 +147,36 @@ impl Mark {
 impl PackedFrame {
     const ADDRESS: u64 = (1 << 48) - 1;
 
+    /// A Lua function; fields as in [`RawFrame::Lua`].
+    #[must_use]
+    pub fn lua(proto: u64, pc: Option<u32>, check: u32) -> Self {
+        Self { word: proto & Self::ADDRESS | 3 << 56, pc: pc.unwrap_or(u32::MAX), check }
+    }
+
+    /// A C function called from Lua; fields as in [`RawFrame::LuaC`].
+    #[must_use]
+    pub fn lua_c(function: u64, ffid: u8) -> Self {
+        let ffid = u32::from(ffid);
+        Self { word: function & Self::ADDRESS | u64::from(ffid) << 48 | 4 << 56, pc: ffid, check: 0 }
+    }
+
+    /// A trace; fields as in [`RawFrame::Trace`].
+    #[must_use]
+    pub fn trace(ip: Option<u64>, number: Option<u32>, doubt: Option<TraceDoubt>) -> Self {
+        Self {
+            word: ip.unwrap_or(0) & Self::ADDRESS | 5 << 56,
+            pc: number.unwrap_or(u32::MAX),
+            check: doubt.map_or(0, TraceDoubt::number),
+        }
+    }
+
+    /// Something said in place of a function.
+    #[must_use]
+    pub fn mark(mark: Mark) -> Self {
+        let number = Mark::ALL.iter().zip(1..).find(|(m, _)| **m == mark).map_or(0, |(_, n)| n);
+        Self { word: number | 6 << 56, pc: 0, check: 0 }
+    }
+
     /// What the 16 bytes say.
     #[must_use]
     pub fn unpack(self) -> RawFrame {
@@ -125,7 +187,11 @@ impl PackedFrame {
             2 => RawFrame::Native { addr, leaf: false },
             3 => RawFrame::Lua { proto: addr, pc: known(self.pc), check: self.check },
             4 => RawFrame::LuaC { function: addr, ffid: (self.word >> 48 & 0xff) as u8 },
-            5 => RawFrame::Trace { ip: (addr != 0).then_some(addr), number: known(self.pc) },
+            5 => RawFrame::Trace {
+                ip: (addr != 0).then_some(addr),
+                number: known(self.pc),
+                doubt: TraceDoubt::from_number(self.check),
+            },
             6 => Mark::from_abi(addr).map_or(RawFrame::Unknown(self), RawFrame::Mark),
             _ => RawFrame::Unknown(self),
         }
@@ -229,8 +295,24 @@ mod tests {
         );
         assert_eq!(packed(3, 64, u32::MAX).unpack(), RawFrame::Lua { proto: 64, pc: None, check: 0 });
         assert_eq!(packed(4, 7 << 48 | 9, 0).unpack(), RawFrame::LuaC { function: 9, ffid: 7 });
-        assert_eq!(packed(5, 0, 3).unpack(), RawFrame::Trace { ip: None, number: Some(3) });
+        assert_eq!(packed(5, 0, 3).unpack(), RawFrame::Trace { ip: None, number: Some(3), doubt: None });
         assert_eq!(packed(6, 9, 0).unpack(), RawFrame::Mark(Mark::LeafUnsure));
+    }
+
+    #[test]
+    fn what_is_packed_unpacks_to_the_same() {
+        for doubt in [None].into_iter().chain(TraceDoubt::ALL.map(Some)) {
+            let frame = RawFrame::Trace { ip: Some(0x7000), number: Some(9), doubt };
+            assert_eq!(PackedFrame::trace(Some(0x7000), Some(9), doubt).unpack(), frame);
+        }
+        let lua = RawFrame::Lua { proto: 0x4_0000_1000, pc: Some(7), check: 0xff12_0003 };
+        assert_eq!(PackedFrame::lua(0x4_0000_1000, Some(7), 0xff12_0003).unpack(), lua);
+        assert_eq!(PackedFrame::lua(64, None, 0), packed(3, 64, u32::MAX));
+        let c = RawFrame::LuaC { function: 0x5555_0000, ffid: 200 };
+        assert_eq!(PackedFrame::lua_c(0x5555_0000, 200).unpack(), c);
+        for mark in Mark::ALL {
+            assert_eq!(PackedFrame::mark(mark).unpack(), RawFrame::Mark(mark));
+        }
     }
 
     #[test]

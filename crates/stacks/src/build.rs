@@ -2,7 +2,7 @@
 
 use crate::{AddressSpace, FrameRef, Objects, Recording, Stack, Symbols};
 use std::collections::{BTreeSet, HashMap};
-use upprof_profile::raw::{Mark, Outcome, PackedFrame, RawFrame, StackKey};
+use upprof_profile::raw::{Outcome, PackedFrame, RawFrame, StackKey};
 use upprof_profile::{Frame, FrameKind, Location, Profile, Sample};
 
 /// What a Lua frame is called.
@@ -22,9 +22,6 @@ pub struct LuaName {
 pub trait LuaNames {
     /// A frame of kind Lua or trace.
     fn lua(&self, pid: u32, frame: PackedFrame) -> Option<LuaName>;
-    /// Whether a trace frame's address is in no trace's machine code: other code without a file that the
-    /// trace called, such as a regular expression that PCRE compiled.
-    fn foreign_code(&self, pid: u32, frame: PackedFrame) -> bool;
     /// A C or fast function, by its address and fast function id.
     fn c_function(&self, pid: u32, function: u64, ffid: u8) -> Option<String>;
 }
@@ -117,10 +114,6 @@ impl Context<'_> {
                 frames.next();
             }
             out.push(location);
-            let (pid, packed) = self.recording.frame(*frame);
-            if matches!(packed.unpack(), RawFrame::Trace { .. }) && self.names.foreign_code(pid, packed) {
-                out.push(marker(profile, FrameKind::Marker, Mark::NativeLost.text()));
-            }
         }
         out.extend(stack.kernel.iter().rev().map(|addr| self.kernel(profile, *addr)));
         out
@@ -156,7 +149,7 @@ impl Context<'_> {
                 let missing = "Lua function, freed before it was read";
                 self.lua(profile, pid, packed, FrameKind::Lua, missing)
             }
-            RawFrame::Trace { number, ip } => {
+            RawFrame::Trace { number, ip, .. } => {
                 let missing = if number.is_some() || ip.is_some() { "gone" } else { "not known" };
                 self.lua(profile, pid, packed, FrameKind::Trace, missing)
             }

@@ -34,6 +34,12 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Whether this stack was added before: then its frames are not looked at again.
+    #[must_use]
+    pub fn knows(&self, key: StackKey) -> bool {
+        self.stacks.contains_key(&key)
+    }
+
     /// Adds a stack; calls `new_frame` for each frame of this process that was never seen before,
     /// while what it points at is most likely still there.
     pub fn add(&mut self, raw: &RawStack, mut new_frame: impl FnMut(u32, PackedFrame)) {

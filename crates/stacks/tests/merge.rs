@@ -33,10 +33,6 @@ impl LuaNames for Names {
         })
     }
 
-    fn foreign_code(&self, _: u32, frame: PackedFrame) -> bool {
-        frame.word & 0xffff == 0x2000
-    }
-
     fn c_function(&self, _: u32, _: u64, ffid: u8) -> Option<String> {
         (ffid == 1).then(|| "table.sort".into())
     }
@@ -172,18 +168,6 @@ fn what_is_missing_is_said() {
     );
     let empty = profile_of(&[], Outcome::NotReady, 1, false);
     assert_eq!(stack(&empty), [(FrameKind::Marker, "new process, no stack".into())]);
-}
-
-#[test]
-fn code_that_a_trace_called_and_no_file_has_is_not_the_traces() {
-    const TRACE: u64 = 5;
-    let own = profile_of(&[packed(TRACE, 0x3000, 1)], Outcome::Complete, 1, false);
-    assert_eq!(stack(&own), [(FrameKind::Trace, "handler".into())]);
-    let foreign = profile_of(&[packed(TRACE, 0x2000, 1)], Outcome::Complete, 1, false);
-    assert_eq!(
-        stack(&foreign),
-        [(FrameKind::Trace, "handler".into()), (FrameKind::Marker, "native lost".into())]
-    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ local coroutines = require "coroutines"
 local libraries = require "libraries"
 local loaded = require "loaded"
 local naming = require "naming"
+local shares_inline = require "shares_inline"
 local shares_interp = require "shares_interp"
 local shares_jit = require "shares_jit"
 local waiting = require "waiting"
@@ -69,5 +70,7 @@ end
 -- Known shares are measured alone, hence not in the mix.
 mechanisms["/shares/interp"] = shares_interp.shares_entry
 mechanisms["/shares/jit"] = shares_jit.shares_entry
+mechanisms["/shares/inline"] = shares_inline.shares_entry
+mechanisms["/shares/inline/truth"] = shares_inline.truth_entry
 
 return mechanisms

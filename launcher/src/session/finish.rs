@@ -10,7 +10,7 @@ use crate::ui::Voice;
 use std::time::{Duration, UNIX_EPOCH};
 use upprof_probes::COUNTERS;
 use upprof_profile::export::{self, ExportError};
-use upprof_profile::raw::Mark;
+use upprof_profile::raw::{Mark, RawFrame, TraceDoubt};
 use upprof_profile::{Counter, FrameKind, Location, Process, Profile, Role, Severity};
 use upprof_report::manifest::{self, Artifact, Manifest, Skipped};
 use upprof_report::{BundleDir, BundleError, Page, Recording};
@@ -150,19 +150,56 @@ fn counters(processes: &Processes, taken: &Taken) -> Vec<Counter> {
                 "Lua functions whose memory could not be read, mostly of processes that had ended",
             ),
             own(
-                "traces_gone",
-                book.traces_gone,
-                Severity::Doubt,
-                "compiled traces that were flushed, or could not be read, before they were named",
-            ),
-            own(
                 "malformed_records",
                 taken.malformed,
                 Severity::Loss,
                 "records from the kernel that could not be decoded: a bug of upprof",
             ),
         ])
+        .chain(trace_doubts(taken))
         .collect()
+}
+
+/// Samples in compiled code whose functions are not shown, by reason.
+fn trace_doubts(taken: &Taken) -> impl Iterator<Item = Counter> {
+    let mut counts = TraceDoubt::ALL.map(|_| 0);
+    for (key, stack) in taken.recording.stacks() {
+        let samples = taken.finished.counts.get(&key).copied().unwrap_or(0) + stack.uncounted;
+        let doubt = stack.frames.iter().find_map(|f| match taken.recording.frame(*f).1.unpack() {
+            RawFrame::Trace { doubt, .. } => doubt,
+            _ => None,
+        });
+        let place = doubt.and_then(|d| TraceDoubt::ALL.iter().position(|known| *known == d));
+        if let Some(place) = place {
+            counts[place] += samples;
+        }
+    }
+    TraceDoubt::ALL.into_iter().zip(counts).map(|(doubt, count)| {
+        let (name, meaning) = match doubt {
+            TraceDoubt::NoAddress => (
+                "trace_address_unknown",
+                "samples in code that a trace called and that could not be followed back to it",
+            ),
+            TraceDoubt::NoOffsets => (
+                "trace_offsets_missing",
+                "samples in a trace of a LuaJIT from before 2021-03, which does not keep which part of its \
+                 machine code is which function",
+            ),
+            TraceDoubt::Gone => (
+                "trace_gone",
+                "samples in machine code that was no trace's when it was read: an exit, or a trace flushed since",
+            ),
+            TraceDoubt::Unreadable => {
+                ("trace_unreadable", "samples in a trace that could not be read, or did not check out")
+            }
+            TraceDoubt::Misfit => (
+                "trace_misfit",
+                "samples in a trace whose functions do not fit the Lua stack below it",
+            ),
+        };
+        let meaning = format!("{meaning}: functions inlined there are not shown");
+        Counter { name: name.into(), count, meaning, severity: Severity::Doubt }
+    })
 }
 
 /// The kernel side takes code of no file that a trace called for the trace's own; the traces' addresses

@@ -1,8 +1,9 @@
 //! What is known of the target's Lua functions: read while they live, named at the end.
 
-use std::collections::{HashMap, HashSet};
+use super::traces::TraceBook;
+use std::collections::HashMap;
 use std::rc::Rc;
-use upprof_luajit::{Builtins, Proto, ProtoError, Trace, Vm, builtins};
+use upprof_luajit::{Builtins, Proto, ProtoError, Vm, builtins};
 use upprof_memory::Live;
 use upprof_nginx::Owner;
 use upprof_profile::raw::{PackedFrame, RawFrame};
@@ -24,17 +25,13 @@ pub(super) struct LuaBook {
     /// By VM: workers of one master begin with the same one, at the same address.
     builtins: HashMap<u64, Builtins>,
     own: HashMap<u32, Builtins>,
-    /// How often the list of a process's traces was made, and the list.
-    traces: HashMap<u32, (u32, Vec<Trace>)>,
-    /// Trace frames whose address is in no trace.
-    foreign: HashSet<(u32, PackedFrame)>,
+    /// What compiled code was made of.
+    pub(super) traces: TraceBook,
     c_functions: HashMap<(u32, u64, u8), Option<String>>,
     /// Prototypes that were freed or replaced before they were read.
     pub(super) replaced: u64,
     /// Prototypes whose memory could not be read.
     pub(super) unreadable: u64,
-    /// Traces that were flushed before they were read.
-    pub(super) traces_gone: u64,
 }
 
 impl LuaBook {
@@ -44,6 +41,7 @@ impl LuaBook {
             self.builtins.entry(vm.g).or_insert_with(|| builtins(&Live::new(pid), vm));
         }
         self.own.remove(&pid);
+        self.traces.add_process(pid, vms.iter().map(|(_, vm)| vm.clone()));
         self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
     }
 
@@ -56,7 +54,7 @@ impl LuaBook {
                     self.frames.insert((pid, frame), Read { proto, line: line.unwrap_or(0) });
                 }
             }
-            RawFrame::Trace { number, ip } => self.observe_trace(pid, frame, number, ip),
+            RawFrame::Trace { number, ip, .. } => self.observe_trace(pid, frame, number, ip),
             RawFrame::LuaC { function, ffid } => self.observe_c_function(pid, function, ffid),
             _ => {}
         }
@@ -83,65 +81,17 @@ impl LuaBook {
         found
     }
 
-    /// A trace is shown as where its root starts: that is what people recognise, and what stays the
-    /// same between workers.
-    ///
-    /// The machine code decides which trace it is: a GC step hides the number behind its own state, and
-    /// right after a jump from trace to trace the number is the one before. Code that no trace has is
-    /// not the trace's, but was called by it.
-    fn observe_trace(&mut self, pid: u32, frame: PackedFrame, number: Option<u32>, ip: Option<u64>) {
+    /// A trace is shown as where its root starts.
+    fn observe_trace(&mut self, pid: u32, frame: PackedFrame, number: Option<u32>, code: Option<u64>) {
         let memory = Live::new(pid);
-        let by_number = number.and_then(|n| self.read_trace(pid, n));
-        let found = match (by_number, ip) {
-            (Some((trace, vm)), Some(ip)) if trace.holds(ip) => Some((trace, vm)),
-            (by_number, Some(ip)) => {
-                let by_code = self.trace_at(pid, ip).and_then(|n| self.read_trace(pid, n));
-                if by_code.is_none() {
-                    self.foreign.insert((pid, frame));
-                }
-                by_code.or(by_number)
-            }
-            (by_number, None) => by_number,
-        };
-        let named = found.and_then(|(trace, vm)| {
-            let root = if trace.root == 0 { trace } else { Trace::read(&memory, &vm, trace.root)? };
+        let named = number.and_then(|n| self.traces.start(pid, n, code)).and_then(|(vm, root)| {
             let proto = Proto::read_unsampled(&memory, &vm, root.start_proto).ok()?;
             let line = proto.line(&memory, root.start_pos).unwrap_or(0);
             Some(Read { proto: Rc::new(proto), line })
         });
-        match named {
-            Some(read) => {
-                self.frames.insert((pid, frame), read);
-            }
-            None => self.traces_gone += 1,
+        if let Some(read) = named {
+            self.frames.insert((pid, frame), read);
         }
-    }
-
-    fn read_trace(&self, pid: u32, number: u32) -> Option<(Trace, Vm)> {
-        let memory = Live::new(pid);
-        self.vms.get(&pid)?.iter().find_map(|vm| Some((Trace::read(&memory, vm, number)?, vm.clone())))
-    }
-
-    /// Whether a trace frame's address is in no trace's machine code.
-    pub(super) fn is_foreign(&self, pid: u32, frame: PackedFrame) -> bool {
-        self.foreign.contains(&(pid, frame))
-    }
-
-    /// The number of the trace whose machine code holds an address, from a list that is made again, a
-    /// few times at most, when an address is not in it: traces come and go.
-    fn trace_at(&mut self, pid: u32, ip: u64) -> Option<u32> {
-        const MAX_LISTS: u32 = 4;
-        let (made, list) = self.traces.entry(pid).or_default();
-        let find = |list: &[Trace]| list.iter().find(|t| t.holds(ip)).map(|t| t.number);
-        if let Some(number) = find(list) {
-            return Some(number);
-        }
-        if *made < MAX_LISTS {
-            *made += 1;
-            let memory = Live::new(pid);
-            *list = self.vms.get(&pid).into_iter().flatten().flat_map(|vm| Trace::all(&memory, vm)).collect();
-        }
-        find(list)
     }
 
     fn observe_c_function(&mut self, pid: u32, function: u64, ffid: u8) {

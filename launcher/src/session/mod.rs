@@ -10,6 +10,7 @@ mod report;
 mod sources;
 mod stack;
 mod target;
+mod traces;
 mod window;
 
 use crate::failure::Failure;

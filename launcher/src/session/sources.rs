@@ -159,16 +159,15 @@ impl LuaNames for Sources<'_> {
                 line: read.line,
             },
         };
-        if !matches!(frame.unpack(), RawFrame::Trace { .. }) {
-            return Some(function);
-        }
-        // A trace is named by the function it starts in and the line it starts at.
+        let RawFrame::Trace { number, doubt, .. } = frame.unpack() else { return Some(function) };
+        // A trace is named by the function it starts in and the line it starts at; by its number where the
+        // functions that it runs are not known.
         let place = function.file.as_deref().unwrap_or_default();
-        Some(LuaName { name: format!("{}@{place}:{}", function.name, read.line), ..function })
-    }
-
-    fn foreign_code(&self, pid: u32, frame: PackedFrame) -> bool {
-        self.book.is_foreign(pid, frame)
+        let name = match (doubt, number) {
+            (Some(_), Some(number)) => format!("{number} @ {place}:{}", read.line),
+            _ => format!("{}@{place}:{}", function.name, read.line),
+        };
+        Some(LuaName { name, ..function })
     }
 
     fn c_function(&self, pid: u32, function: u64, ffid: u8) -> Option<String> {

@@ -186,8 +186,11 @@ impl Window<'_> {
     fn drain(&mut self, timeout: Duration) -> Result<(), ProbeError> {
         for event in self.probe.poll(timeout)? {
             match event {
-                Event::Stack(stack) => {
+                Event::Stack(mut stack) => {
                     let book = &mut self.processes.book;
+                    if !self.recording.knows(stack.key) {
+                        book.traces.place(stack.pid, &mut stack.frames);
+                    }
                     self.recording.add(&stack, |pid, frame| book.observe(pid, frame));
                 }
                 Event::Process(ProcessChange::Forked { pid, .. } | ProcessChange::Execed(pid)) => {

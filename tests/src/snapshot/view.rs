@@ -73,7 +73,7 @@ impl Machine {
             RawFrame::Lua { proto, pc: Some(pc), .. } => format!("lua {}:{}", name(proto), i64::from(pc) - 1),
             RawFrame::Lua { proto, pc: None, .. } => format!("lua {}:?", name(proto)),
             RawFrame::LuaC { function, .. } => format!("c {}", name(function)),
-            RawFrame::Trace { ip, number } => {
+            RawFrame::Trace { ip, number, .. } => {
                 let at = if ip == Some(MCODE + 0x30) { "in" } else { "not in" };
                 format!("trace {} {at} its code", number.map_or(-1, i64::from))
             }
