@@ -548,9 +548,17 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 	return 0;
 }
 
+/* Lua frames that are there and cannot be trusted: not shown, and said so. */
+NOINLINE int not_trusted(struct walk *w, u32 why)
+{
+	count(why);
+	emit_mark(w, MARK_LUA_LOST);
+	return -1;
+}
+
 /*
  * Begins the segment of the C frame at w->cf. Returns negative when the frame cannot be trusted;
- * the walk is as before then, and must go on natively.
+ * that is marked, and the walk must go on natively.
  */
 NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 {
@@ -559,16 +567,12 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 	u64 l;
 	s32 nres;
 
-	if (read_user(c, sizeof(*c), w->cf)) {
-		count(COUNT_LUA_BROKEN);
-		return -1;
-	}
+	if (read_user(c, sizeof(*c), w->cf))
+		return not_trusted(w, COUNT_LUA_BROKEN);
 	l = cframe_l(vm, c);
 	if (w->segment == 0) {
-		if (l != w->l) {
-			count(COUNT_SAVE_L_MISMATCH);
-			return -1;
-		}
+		if (l != w->l)
+			return not_trusted(w, COUNT_SAVE_L_MISMATCH);
 		found = leaf(w, vm);
 		if (found == LEAF_UNSURE) {
 			count(COUNT_LUA_UNSURE);
@@ -578,10 +582,8 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 		if (l != w->l) {
 			struct lua_thread t = {};
 
-			if (read_thread(vm, l, &t) || t.g != vm->g) {
-				count(COUNT_LUA_BROKEN);
-				return -1;
-			}
+			if (read_thread(vm, l, &t) || t.g != vm->g)
+				return not_trusted(w, COUNT_LUA_BROKEN);
 			w->l = l;
 			w->stack_lo = t.stack;
 			w->stack_hi = t.maxstack;

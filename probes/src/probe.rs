@@ -83,7 +83,8 @@ impl Probe {
         let place = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = UpprofSkelBuilder::default().open(place).map_err(fail)?;
         // Half full at most, unless most stacks fall into a few buckets.
-        let buckets = (capacity.stacks.max(1) * 2).div_ceil(count_table::COUNT_SLOTS as u32).next_power_of_two();
+        let buckets =
+            (capacity.stacks.max(1) * 2).div_ceil(count_table::COUNT_SLOTS as u32).next_power_of_two();
         let maps = &mut open.maps;
         maps.rodata_data.as_deref_mut().ok_or_else(no_rodata)?.counts_mask = buckets - 1;
         for (map, entries) in [

@@ -118,7 +118,7 @@ fn a_thread_that_is_not_the_c_frames_is_not_shown() {
         let other = m.coroutine();
         m.claim_cframe(other);
         let walked = m.walk();
-        assert_eq!(m.shown(&walked.frames), ["@vm", "handler", "main", "start"]);
+        assert_eq!(m.shown(&walked.frames), ["[Lua lost]", "@vm", "handler", "main", "start"]);
         assert_eq!(walked.outcome, Outcome::Complete);
         assert_eq!(walked.count("lua_thread_mismatch"), 1);
     });

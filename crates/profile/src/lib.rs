@@ -11,8 +11,10 @@ pub mod number;
 pub mod raw;
 mod summary;
 mod top;
+mod uncertain;
 
 pub use model::{
     Counter, Focus, Frame, FrameId, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
 };
 pub use top::{TopRow, TopView, by_total, top};
+pub use uncertain::{Doubt, Uncertainty};

@@ -129,7 +129,7 @@ impl Mark {
 
     /// The marker's text, without brackets.
     #[must_use]
-    pub fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             Self::NativeLost => "native lost",
             Self::LuaLost => "Lua lost",

@@ -4,7 +4,7 @@
 //! field that is left out), never 0.
 
 use serde::{Deserialize, Serialize};
-use upprof_profile::{Profile, Severity};
+use upprof_profile::{Doubt, Profile, Severity, Uncertainty};
 
 use crate::utc::Utc;
 
@@ -40,6 +40,8 @@ pub struct Manifest {
     pub artifacts: Vec<Artifact>,
     /// What is not in the bundle, and why.
     pub skipped: Vec<Skipped>,
+    /// How many samples are not known exactly, and why.
+    pub uncertain: Uncertain,
     /// Losses and doubts, zeros included.
     pub counters: Vec<Counter>,
 }
@@ -179,6 +181,45 @@ pub struct Skipped {
     pub why: String,
 }
 
+/// Samples whose stack is not known exactly: see `docs/formats.md`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Uncertain {
+    /// Samples with at least one reason; each counts once.
+    pub samples: u64,
+    /// Of all samples in the profile.
+    pub share_percent: f64,
+    /// Share and reasons for people.
+    pub sentence: String,
+    /// Each reason that occurs; a sample with several counts for each.
+    pub reasons: Vec<UncertainReason>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UncertainReason {
+    /// Stable machine name.
+    pub name: String,
+    /// Samples with it.
+    pub samples: u64,
+}
+
+impl From<&Uncertainty> for Uncertain {
+    fn from(uncertainty: &Uncertainty) -> Self {
+        let reason = |(doubt, samples): &(Doubt, u64)| UncertainReason {
+            name: doubt.name().to_owned(),
+            samples: *samples,
+        };
+        Self {
+            samples: uncertainty.samples,
+            share_percent: uncertainty.percent(),
+            sentence: uncertainty.sentence(),
+            reasons: uncertainty.reasons.iter().map(reason).collect(),
+        }
+    }
+}
+
 /// A loss or a doubt.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -224,6 +265,7 @@ impl Manifest {
                 samples: profile.total(),
                 ..Capture::default()
             },
+            uncertain: Uncertain::from(&profile.uncertainty()),
             counters: counters.collect(),
             ..Self::default()
         }

@@ -3,7 +3,7 @@
 use crate::{AddressSpace, FrameRef, Objects, Recording, Stack, Symbols};
 use std::collections::{BTreeSet, HashMap};
 use upprof_profile::raw::{Outcome, PackedFrame, RawFrame, StackKey};
-use upprof_profile::{Frame, FrameKind, Location, Profile, Sample};
+use upprof_profile::{Doubt, Frame, FrameKind, Location, Profile, Sample};
 
 /// What a Lua frame is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,12 +145,10 @@ impl Context<'_> {
                 let frame = profile.intern(Frame { kind: FrameKind::LuaC, name, file, line: 0 });
                 Location { frame, line: 0, address: function }
             }
-            RawFrame::Lua { .. } => {
-                let missing = "Lua function, freed before it was read";
-                self.lua(profile, pid, packed, FrameKind::Lua, missing)
-            }
+            RawFrame::Lua { .. } => self.lua(profile, pid, packed, FrameKind::Lua, Doubt::FUNCTION_GONE),
             RawFrame::Trace { number, ip, .. } => {
-                let missing = if number.is_some() || ip.is_some() { "gone" } else { "not known" };
+                let missing =
+                    if number.is_some() || ip.is_some() { Doubt::TRACE_GONE } else { Doubt::TRACE_UNKNOWN };
                 self.lua(profile, pid, packed, FrameKind::Trace, missing)
             }
             RawFrame::Mark(mark) => marker(profile, FrameKind::Marker, mark.text()),
@@ -207,14 +205,14 @@ impl Context<'_> {
 fn missing_root(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Complete => None,
-        Outcome::Truncated => Some("outer frames cut"),
-        Outcome::NotReady => Some("new process, no stack"),
-        Outcome::NoRegisters => Some("no user registers"),
+        Outcome::Truncated => Some(Doubt::OUTER_CUT),
+        Outcome::NotReady => Some(Doubt::NEW_PROCESS),
+        Outcome::NoRegisters => Some(Doubt::NO_REGISTERS),
         Outcome::NoMapping
         | Outcome::NoRow
         | Outcome::ReadFailed
         | Outcome::NoProgress
-        | Outcome::Unknown => Some("outer frames lost"),
+        | Outcome::Unknown => Some(Doubt::OUTER_LOST),
     }
 }
 

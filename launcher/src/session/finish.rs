@@ -373,19 +373,16 @@ fn file_name(name: &str) -> String {
     format!("_{name}").trim_start_matches("_.").trim_start_matches('_').to_owned()
 }
 
-/// The result in two lines.
+/// The result in a few lines.
 pub(super) fn tell(profile: &Profile, taken: &Taken, voice: Voice) {
-    let sum = |severity| -> u64 {
-        profile.counters.iter().filter(|c| c.severity == severity).map(|c| c.count).sum()
-    };
+    let lost: u64 = profile.counters.iter().filter(|c| c.severity == Severity::Loss).map(|c| c.count).sum();
     voice.note(&format!(
-        "{} samples in {:.1} s ({} distinct stacks), {} lost, {} doubtful",
+        "{} samples in {:.1} s ({} distinct stacks), {lost} lost",
         profile.total(),
         profile.duration_seconds(),
         taken.recording.len(),
-        sum(Severity::Loss),
-        sum(Severity::Doubt),
     ));
+    voice.note(&profile.uncertainty().sentence());
     if taken.end == super::window::End::TargetGone {
         voice.warn("the target exited before the window ended; what was collected until then is written");
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use upprof_luajit::{Builtins, Proto, ProtoError, Vm, builtins};
 use upprof_memory::Live;
 use upprof_nginx::Owner;
-use upprof_profile::raw::{PackedFrame, RawFrame};
+use upprof_profile::raw::{PackedFrame, RawFrame, RawStack};
 
 /// A Lua frame as it was read: which prototype, which line.
 #[derive(Debug, Clone)]
@@ -43,6 +43,12 @@ impl LuaBook {
         self.own.remove(&pid);
         self.traces.add_process(pid, vms.iter().map(|(_, vm)| vm.clone()));
         self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
+    }
+
+    /// Reads everything that a single stack points at.
+    pub(super) fn read(&mut self, stack: &mut RawStack) {
+        self.traces.place(stack.pid, &mut stack.frames);
+        stack.frames.iter().for_each(|frame| self.observe(stack.pid, *frame));
     }
 
     /// Reads what a frame points at; called the first time it is seen.

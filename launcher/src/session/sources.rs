@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use upprof_luajit::source::{Chunk, name_at};
 use upprof_profile::raw::{PackedFrame, RawFrame};
+use upprof_profile::Doubt;
 use upprof_stacks::{LuaName, LuaNames};
 use upprof_target::Files;
 
@@ -164,7 +165,7 @@ impl LuaNames for Sources<'_> {
         // functions that it runs are not known.
         let place = function.file.as_deref().unwrap_or_default();
         let name = match (doubt, number) {
-            (Some(_), Some(number)) => format!("{number} @ {place}:{}", read.line),
+            (Some(_), Some(number)) => Doubt::trace_by_number(number, &format!("{place}:{}", read.line)),
             _ => format!("{}@{place}:{}", function.name, read.line),
         };
         Some(LuaName { name, ..function })

@@ -105,9 +105,9 @@ impl Catcher {
         Ok(self.caught)
     }
 
-    fn caught_running(&mut self, processes: &mut Processes, stack: RawStack) {
+    fn caught_running(&mut self, processes: &mut Processes, mut stack: RawStack) {
         if self.missing.contains(&stack.pid) {
-            stack.frames.iter().for_each(|f| processes.book.observe(stack.pid, *f));
+            processes.book.read(&mut stack);
             self.keep(stack, Doing::Running);
         }
     }
@@ -124,8 +124,8 @@ impl Catcher {
             .iter()
             .filter(|(pid, _)| self.missing.contains(pid))
             .filter_map(|(pid, asleep)| {
-                let stack = self.walk(*pid, asleep)?;
-                stack.frames.iter().for_each(|f| processes.book.observe(*pid, *f));
+                let mut stack = self.walk(*pid, asleep)?;
+                processes.book.read(&mut stack);
                 Some((asleep, stack))
             })
             .collect();

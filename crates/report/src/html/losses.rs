@@ -40,36 +40,26 @@ pub(super) fn section(profile: &Profile) -> String {
     html
 }
 
+/// Two sentences: what is missing, and what is there but not known exactly.
 fn summary(profile: &Profile) -> String {
-    let count = |severity| -> u64 {
-        profile.counters.iter().filter(|c| c.severity == severity).map(|c| c.count).sum()
+    let lost: u64 = profile.counters.iter().filter(|c| c.severity == Severity::Loss).map(|c| c.count).sum();
+    let uncertainty = profile.uncertainty();
+    let class = match (profile.counters.is_empty(), lost, uncertainty.samples) {
+        (true, ..) => "doubt",
+        (_, 0, 0) => "good",
+        (_, 0, _) => "doubt",
+        _ => "bad",
     };
-    let (lost, doubtful) = (count(Severity::Loss), count(Severity::Doubt));
-    let total = thousands(profile.total());
-    let counters = profile.counters.len();
-    let (class, sentence) = match (counters, lost, doubtful) {
-        (0, ..) => ("doubt", "No counters were recorded, so nothing can be said about losses.".to_owned()),
-        (_, 0, 0) => (
-            "good",
-            format!(
-                "<b>Nothing was lost</b> and nothing is uncertain: all {counters} counters of failures are at zero."
-            ),
-        ),
-        (_, 0, n) => (
-            "doubt",
-            format!(
-                "<b>Nothing was lost.</b> {} of {total} samples or stacks are less exact, as told below.",
-                thousands(n)
-            ),
-        ),
-        (_, l, n) => (
-            "bad",
-            format!(
-                "<b>{} were lost</b>, beside the {total} samples that are here, and {} are less exact.",
-                thousands(l),
-                thousands(n)
-            ),
+    let loss = match (profile.counters.is_empty(), lost) {
+        (true, _) => "No counters were recorded, so nothing can be said about losses.".to_owned(),
+        (_, 0) => "<b>Nothing was lost.</b>".to_owned(),
+        (_, lost) => format!(
+            "<b>{} were lost</b>, beside the {} samples that are here.",
+            thousands(lost),
+            thousands(profile.total())
         ),
     };
-    format!("<p class=\"note {class}\">{sentence}</p>")
+    let sentence = uncertainty.sentence();
+    let (first, rest) = sentence.split_at(1);
+    format!("<p class=\"note {class}\">{loss} {}{}.</p>", first.to_uppercase(), text(rest))
 }

@@ -187,19 +187,17 @@ fn busiest_tile(profile: &Profile, workers: &Workers) -> String {
 }
 
 fn loss_tile(profile: &Profile) -> String {
-    let count = |severity| -> u64 {
-        profile.counters.iter().filter(|c| c.severity == severity).map(|c| c.count).sum()
-    };
-    let (lost, doubtful) = (count(Severity::Loss), count(Severity::Doubt));
-    let class = match (lost, doubtful) {
+    let lost: u64 = profile.counters.iter().filter(|c| c.severity == Severity::Loss).map(|c| c.count).sum();
+    let uncertainty = profile.uncertainty();
+    let class = match (lost, uncertainty.samples) {
         (0, 0) => "good",
         (0, _) => "",
         _ => "bad",
     };
     tile(
         &format!("{} lost", thousands(lost)),
-        &format!("{} less exact", thousands(doubtful)),
-        "By counters of each failure: <a href=\"#lost\">what and why</a>.",
+        &format!("{} of samples uncertain", Share(uncertainty.samples, uncertainty.of)),
+        "By marks in the stacks and counters of each failure: <a href=\"#lost\">what and why</a>.",
         class,
     )
 }
