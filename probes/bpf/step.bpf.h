@@ -6,6 +6,9 @@
 #include "lua.bpf.h"
 #include "native.bpf.h"
 
+/* Places of 16 bytes that machine code's frame may have: up to 256 spill slots of 4 bytes (lj_asm.c). */
+enum { MAX_SPILL_STEPS = 66 };
+
 /* Prepares a walk; registers and leaf values are already set. */
 INLINE void walk_begin(struct walk *w, const struct process_info *p)
 {
@@ -54,13 +57,78 @@ INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
 	return 1;
 }
 
+/* A VM laid out like `like` by what r14 holds as its DISPATCH: it must run on this stack. */
+NOINLINE int adopt_dispatch(struct walk *w, const struct lua_vm *like, u64 span)
+{
+	if (!w->r14_known)
+		return -1;
+	w->vm = *like;
+	w->vm.g = w->r14 - (like->dispatch - like->g);
+	w->vm.dispatch = w->r14;
+	return find_lua(w, &w->vm, span);
+}
+
+/*
+ * A VM that nobody told of, in the interpreter's code of one that is known: `lua_code_cache off`
+ * makes one for each request.
+ */
+NOINLINE int adopt_vm(struct walk *w, const struct process_info *p)
+{
+	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
+		const struct lua_vm *like = &p->vms[i];
+
+		if (!in_vm_text(like, w->ip))
+			continue;
+		/* rsp is the C frame but where traces are left or errors are thrown. */
+		return !adopt_cframe(w, like, w->sp) || !adopt_dispatch(w, like, p->stack_span);
+	}
+	return 0;
+}
+
+/*
+ * The C frame that lies right above the spill slots of GC32 machine code whose stack pointer is `sp`, or
+ * 0: its thread leads back to it.
+ */
+NOINLINE u64 cframe_above(u64 sp)
+{
+	u64 cf = (sp + 15) & ~15ULL, back;
+	u32 l;
+
+	for (u32 k = 0; k < MAX_SPILL_STEPS; k++, cf += 16) {
+		if (read_user(&l, sizeof(l), cf + 24))
+			return 0;
+		if (l && !read_user(&back, sizeof(back), (u64)l + 48) && (back & ~(u64)CFRAME_MASK) == cf)
+			return cf;
+	}
+	return 0;
+}
+
+/*
+ * The same in code that has no file, such as a trace's. Machine code of GC64 keeps DISPATCH in r14, and
+ * C code that it calls restores it; machine code of GC32 keeps nothing, so its C frame is looked for.
+ */
+NOINLINE int adopt_compiled(struct walk *w, const struct process_info *p)
+{
+	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
+		const struct lua_vm *like = &p->vms[i];
+
+		if (!like->layout.gc64)
+			return !adopt_cframe(w, like, cframe_above(w->sp));
+		if (!adopt_dispatch(w, like, p->stack_span))
+			return 1;
+	}
+	return 0;
+}
+
 /*
  * Native unwinding cannot go on. With Lua on the stack it goes on at the C frame, exactly; what lies
  * between is lost and marked. Code without a file below a trace passes for the trace's own here; user
  * space knows the traces' addresses and marks what is not (launcher/src/session/traces.rs).
  */
-INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
+INLINE void native_stuck(struct walk *w, const struct process_info *p, u32 outcome)
 {
+	if (!w->has_vm)
+		adopt_compiled(w, p);
 	if (!w->has_vm || !w->cf || (w->segment && w->cf < w->sp)) {
 		finish(w, outcome);
 		return;
@@ -76,25 +144,8 @@ INLINE void native_stuck(struct walk *w, const struct lua_vm *vm, u32 outcome)
 	}
 	w->bp_known = w->bx_known = w->r14_known = 0;
 	w->leaf = 0;
-	if (enter_lua(w, vm))
+	if (enter_lua(w, &w->vm))
 		finish(w, outcome);
-}
-
-/*
- * A VM that nobody told of, in the interpreter's code of one that is known: `lua_code_cache off`
- * makes one for each request.
- */
-NOINLINE int adopt_vm(struct walk *w, const struct process_info *p)
-{
-	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
-		const struct lua_vm *like = &p->vms[i];
-
-		if (!in_vm_text(like, w->ip))
-			continue;
-		/* The interpreter's few subroutines have their return address below the C frame. */
-		return !adopt_cframe(w, like, w->sp) || (w->leaf && !adopt_cframe(w, like, w->sp + 8));
-	}
-	return 0;
 }
 
 NOINLINE int step_c(struct walk *w, const struct process_info *p)
@@ -114,7 +165,7 @@ NOINLINE int step_c(struct walk *w, const struct process_info *p)
 	if (outcome == OUTCOME_TRUNCATED)
 		finish(w, outcome);
 	else if (outcome != OUTCOME_COMPLETE)
-		native_stuck(w, vm, outcome);
+		native_stuck(w, p, outcome);
 	return 0;
 }
 

@@ -6,7 +6,8 @@ use upprof_probes::LuaVm;
 use upprof_probes::hostsim::Described;
 use upprof_profile::VmState;
 use upprof_profile::raw::Outcome;
-use upprof_tests::snapshot::Link;
+use upprof_tests::oracle::layout::GC64;
+use upprof_tests::snapshot::{Link, Machine};
 use upprof_tests::snapshot::host::{CFUNCTION, FRAMED, HANDLER, HELPER, RESUMER, SAVER};
 use upprof_tests::snapshot::scenes::{BELOW, both, expect, outer_and_inner};
 
@@ -195,24 +196,77 @@ fn an_idle_vm_is_not_on_the_stack() {
     });
 }
 
+/// Walks while what is known is another VM in the same code, idle: its memory is zero at its cur_L.
+fn walk_as_unknown(m: &mut Machine) -> (Vec<String>, Outcome, VmState) {
+    m.freeze();
+    let (sim, mut spec) = m.described();
+    for vm in &mut spec.vms {
+        vm.g += 16;
+        vm.dispatch += 16;
+    }
+    let walked = sim.walk(|at, to| m.image.read(at, to).is_ok(), &Described::from(&spec), &m.regs);
+    (m.shown(&walked.frames), walked.outcome, walked.vm_state)
+}
+
 #[test]
 fn a_vm_that_nobody_told_of_is_found_by_its_c_frame() {
     both(|m| {
         outer_and_inner(m);
         m.regs.bp = m.base;
         m.call(HELPER);
-        m.freeze();
-        let (sim, mut spec) = m.described();
-        // What is known is another VM in the same code, idle: this one's memory is zero at its cur_L.
-        for vm in &mut spec.vms {
-            vm.g += 16;
-            vm.dispatch += 16;
-        }
-        let walked = sim.walk(|at, to| m.image.read(at, to).is_ok(), &Described::from(&spec), &m.regs);
         let mut frames = vec!["@helper"];
         frames.extend(BELOW);
-        assert_eq!(m.shown(&walked.frames), frames);
-        assert_eq!((walked.outcome, walked.vm_state), (Outcome::Complete, VmState::Interpreted));
+        let (shown, outcome, state) = walk_as_unknown(m);
+        assert_eq!(shown, frames);
+        assert_eq!((outcome, state), (Outcome::Complete, VmState::Interpreted));
+    });
+}
+
+#[test]
+fn a_vm_that_nobody_told_of_is_found_in_its_machine_code() {
+    // GC64 by DISPATCH in r14; GC32 by the C frame above the spill slots, of which there may be none or 256.
+    for spill in [0, 48, 1024] {
+        both(|m| {
+            let (_, inner) = outer_and_inner(m);
+            m.at(inner, 3);
+            m.run_trace(7, spill);
+            let mut frames = vec!["trace 7 in its code", "lua inner:?"];
+            frames.extend(&BELOW[1..]);
+            let (shown, outcome, state) = walk_as_unknown(m);
+            assert_eq!(shown, frames);
+            assert_eq!((outcome, state), (Outcome::Complete, VmState::Compiled));
+            m.trace_calls(SAVER);
+            frames.insert(0, "@saver");
+            assert_eq!(walk_as_unknown(m).0, frames);
+        });
+    }
+}
+
+#[test]
+fn a_vm_that_nobody_told_of_is_found_while_it_leaves_a_trace() {
+    // lj_vm_exit_handler has saved all registers below the C frame.
+    let m = &mut Machine::new(GC64);
+    let (_, inner) = outer_and_inner(m);
+    m.at(inner, 3);
+    m.store_base();
+    m.regs.sp -= 256;
+    m.state(!3);
+    let mut frames = vec!["[trace exit]", "lua inner:?"];
+    frames.extend(&BELOW[1..]);
+    let (shown, outcome, state) = walk_as_unknown(m);
+    assert_eq!(shown, frames);
+    assert_eq!((outcome, state), (Outcome::Complete, VmState::Exit));
+}
+
+#[test]
+fn code_without_a_file_is_no_vm() {
+    both(|m| {
+        m.call(HANDLER);
+        m.regs.r14 = m.dispatch();
+        m.call_unknown(0xdead_0000);
+        let (shown, outcome, state) = walk_as_unknown(m);
+        assert_eq!(shown, [""; 0]);
+        assert_eq!((outcome, state), (Outcome::NoMapping, VmState::NotLua));
     });
 }
 
