@@ -58,6 +58,13 @@ enum upprof_limits {
 	TAIL_FRAMES = 48,
 	/* Bytes of stack that such frames may span. */
 	TAIL_BYTES = 4096,
+	/* Distinct requests (method, host, path) of one capture that are told apart. */
+	MAX_LABELS = 1024,
+	/* Bytes of a request's path and of its host that are kept. */
+	LABEL_PATH = 128,
+	LABEL_HOST = 64,
+	/* Bytes of ngx_http_request_t that are read at once: up to its URI, rounded up. */
+	REQUEST_WINDOW = 2048,
 };
 
 /* ---- user space to kernel ------------------------------------------------------------------- */
@@ -131,14 +138,26 @@ struct lua_layout {
 };
 UPPROF_ASSERT(sizeof(struct lua_layout) == 16);
 
+/*
+ * Where a request says whose it is (crates/nginx/layouts.yaml). What never moves is in request.bpf.h.
+ */
+struct request_layout {
+	u16 method;  /* ngx_http_request_t.method; http_version, request_line, uri follow. 0: not read */
+	u16 server;  /* ngx_http_request_t.headers_in.server */
+	u16 lua_ctx; /* offset in ngx_http_request_t.ctx[] of ngx_lua's own */
+	u16 context; /* ngx_http_lua_ctx_t.context; 0: the phase is not read */
+};
+UPPROF_ASSERT(sizeof(struct request_layout) == 8);
+
 struct lua_vm {
 	u64 g;             /* global_State */
 	u64 dispatch;      /* what r14 holds in the interpreter: g + GG_G2DISP; 0 where it is not kept */
 	u64 vm_text_start; /* the interpreter's own code in this process */
 	u64 vm_text_end;
 	struct lua_layout layout;
+	struct request_layout request;
 };
-UPPROF_ASSERT(sizeof(struct lua_vm) == 48);
+UPPROF_ASSERT(sizeof(struct lua_vm) == 56);
 
 enum process_state {
 	PROCESS_WATCHED = 1, /* not sampled; its children are followed */
@@ -219,7 +238,9 @@ enum counter {
 	COUNT_PROCESS_TABLE_FULL = 16, /* a forked process that could not be followed */
 	COUNT_SAVE_L_MISMATCH = 17,  /* cur_L is not the C frame's thread: Lua not shown */
 	COUNT_EVENT_LOST = 18,       /* a process event that could not be sent */
-	COUNT_MAX = 19,
+	COUNT_LABELS_FULL = 19,      /* a sample of a request that has no label: all are taken */
+	COUNT_REQUEST_UNREAD = 20,   /* a sample in Lua whose request failed a check or could not be read */
+	COUNT_MAX = 21,
 };
 
 /* What LuaJIT was doing, in words of lj_obj.h's vmstate. */
@@ -241,6 +262,16 @@ enum event_type {
 	EVENT_FORK = 2,  /* struct process_event */
 	EVENT_EXEC = 3,
 	EVENT_EXIT = 4,
+	EVENT_LABEL = 5, /* struct label_event: a request not seen before */
+};
+
+/* Whose work a sample was, where no request can be told. Others are hashes, above all of these. */
+enum label {
+	LABEL_NONE = 0,    /* no Lua on the stack, or a VM whose requests are not read */
+	LABEL_OTHER = 1,   /* a request beyond MAX_LABELS */
+	LABEL_OUTSIDE = 2, /* ngx_lua's stand-in for a request: timers, init_worker, TLS handshakes */
+	LABEL_UNREAD = 3,  /* what should be the request failed a check */
+	LABEL_FIRST_HASH = 16,
 };
 
 /* Identity of a stack: two 64-bit hashes over everything user space is told of it. */
@@ -276,14 +307,28 @@ struct stack_event {
 	u32 type;
 	u32 tgid;
 	struct stack_key key;
+	u64 label; /* enum label, or the hash of a label_event */
 	u16 n_frames;
 	u16 n_kernel;
 	u8 outcome;
 	u8 vm_state;
 	u8 flags;
-	u8 pad;
+	u8 phase; /* number of the bit set in ngx_http_lua_ctx_t.context, from 1; 0: not known */
 };
-UPPROF_ASSERT(sizeof(struct stack_event) == 32);
+UPPROF_ASSERT(sizeof(struct stack_event) == 40);
+
+/* A request, told once. */
+struct label_event {
+	u32 type;
+	u32 tgid;
+	u64 label;
+	u32 method;   /* ngx_http_request_t.method */
+	u16 path_len; /* whole lengths: more than is kept means cut */
+	u16 host_len;
+	u8 path[LABEL_PATH];
+	u8 host[LABEL_HOST];
+};
+UPPROF_ASSERT(sizeof(struct label_event) == 24 + LABEL_PATH + LABEL_HOST);
 
 struct process_event {
 	u32 type;

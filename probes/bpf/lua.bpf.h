@@ -233,7 +233,7 @@ INLINE int begin_lua(struct walk *w, u64 l, const struct lua_thread *t, u64 cf)
 		return -1;
 	w->has_vm = 1;
 	w->cf = cf;
-	w->l = l;
+	w->l = w->leaf_l = l;
 	w->stack_lo = t->stack;
 	w->stack_hi = t->maxstack;
 	w->frame = t->base - slot_bytes();

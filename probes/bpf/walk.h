@@ -113,6 +113,7 @@ struct walk {
 	u32 segment;   /* Lua segments entered so far */
 	u64 cf;        /* C frame where the next Lua segment lives, 0: none known */
 	u64 l;         /* its lua_State */
+	u64 leaf_l;    /* the lua_State of the innermost segment */
 	u64 stack_lo;  /* of l: first slot */
 	u64 stack_hi;  /* of l: maxstack */
 	u64 frame;     /* slot of the Lua frame to look at next */

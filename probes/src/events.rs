@@ -1,13 +1,16 @@
 //! Records of the ring buffer, decoded. Pure: bytes in, events out.
 
-use crate::abi::event_type as t;
-use upprof_profile::raw::{Outcome, PackedFrame, RawStack, StackKey, vm_state_from_abi};
+use crate::abi::{event_type as t, upprof_limits as l};
+use upprof_profile::Phase;
+use upprof_profile::raw::{Outcome, PackedFrame, RawLabel, RawStack, RawText, StackKey, vm_state_from_abi};
 
 /// What the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A stack not seen before.
     Stack(RawStack),
+    /// A request not seen before.
+    Label(RawLabel),
     /// A process of the target came, changed or went.
     Process(ProcessChange),
     /// A record that does not decode: a bug, counted rather than ignored.
@@ -45,6 +48,7 @@ fn decode_known(data: &[u8]) -> Option<Event> {
         t::EVENT_FORK => Some(Event::Process(ProcessChange::Forked { pid, parent: word(2)? })),
         t::EVENT_EXEC => Some(Event::Process(ProcessChange::Execed(pid))),
         t::EVENT_EXIT => Some(Event::Process(ProcessChange::Exited(pid))),
+        t::EVENT_LABEL => label(data).map(Event::Label),
         _ => None,
     }
 }
@@ -54,7 +58,7 @@ fn stack(pid: u32, data: &[u8]) -> Option<RawStack> {
     let (header, rest) = data.split_at_checked(STACK_HEADER)?;
     let long = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default());
     let half = |i: usize| usize::from(u16::from_le_bytes([header[i], header[i + 1]]));
-    let (n_frames, n_kernel) = (half(24), half(26));
+    let (n_frames, n_kernel) = (half(32), half(34));
     let (frames, kernel) = rest.split_at_checked(n_frames * size_of::<PackedFrame>())?;
     let frames = frames
         .chunks_exact(16)
@@ -68,9 +72,30 @@ fn stack(pid: u32, data: &[u8]) -> Option<RawStack> {
         pid,
         frames,
         kernel: kernel.get(..n_kernel * 8)?.chunks_exact(8).map(long).collect(),
-        outcome: Outcome::from_abi(header[28]),
-        vmstate: vm_state_from_abi(header[29]),
-        uncounted: i64::from(header[30]) & crate::abi::stack_flags::STACK_UNCOUNTED != 0,
+        label: long(&header[24..32]),
+        phase: Phase::from_abi(header[39]),
+        outcome: Outcome::from_abi(header[36]),
+        vmstate: vm_state_from_abi(header[37]),
+        uncounted: i64::from(header[38]) & crate::abi::stack_flags::STACK_UNCOUNTED != 0,
+    })
+}
+
+/// `struct label_event`.
+fn label(data: &[u8]) -> Option<RawLabel> {
+    const PATH: usize = 24;
+    const MAX_PATH: usize = l::LABEL_PATH as usize;
+    const HOST: usize = PATH + MAX_PATH;
+    const MAX_HOST: usize = l::LABEL_HOST as usize;
+    let half = |i: usize| Some(u16::from_le_bytes(data.get(i..i + 2)?.try_into().ok()?));
+    let text = |from: usize, room: usize, len: u16| {
+        let kept = usize::from(len).min(room);
+        Some(RawText { bytes: data.get(from..from + room)?[..kept].to_vec(), cut: usize::from(len) > room })
+    };
+    Some(RawLabel {
+        label: u64::from_le_bytes(data.get(8..16)?.try_into().ok()?),
+        method: u32::from_le_bytes(data.get(16..20)?.try_into().ok()?),
+        path: text(PATH, MAX_PATH, half(20)?)?,
+        host: text(HOST, MAX_HOST, half(22)?)?,
     })
 }
 
@@ -91,7 +116,8 @@ mod tests {
             outcome: 1,
             vm_state: 3,
             flags: 1,
-            pad: 0,
+            label: 77,
+            phase: 4,
         };
         let frame = types::frame { word: 3 << 56 | 0x1000, pc: 7, check: 9 };
         let mut data = bytes_of(&event).to_vec();
@@ -105,7 +131,35 @@ mod tests {
         let Event::Stack(s) = decode(&record()) else { panic!("not a stack") };
         assert_eq!((s.pid, s.key, s.kernel.as_slice()), (42, StackKey(1, 2), [8, 9].as_slice()));
         assert_eq!((s.outcome, s.vmstate, s.uncounted), (Outcome::NoMapping, VmState::C, true));
+        assert_eq!((s.label, s.phase), (77, Some(Phase::Content)));
         assert_eq!(s.frames[0].unpack(), RawFrame::Lua { proto: 0x1000, pc: Some(7), check: 9 });
+    }
+
+    fn label_record(path_len: u16) -> Vec<u8> {
+        let mut event = types::label_event {
+            r#type: t::EVENT_LABEL as u32,
+            tgid: 42,
+            label: 99,
+            method: 2,
+            path_len,
+            host_len: 3,
+            path: [b'p'; 128],
+            host: [0; 64],
+        };
+        event.host[..3].copy_from_slice(b"a.b");
+        bytes_of(&event).to_vec()
+    }
+
+    #[test]
+    fn a_label_decodes_and_says_what_was_cut() {
+        for (len, kept, cut) in [(0, 0, false), (5, 5, false), (128, 128, false), (129, 128, true)] {
+            let Event::Label(l) = decode(&label_record(len)) else { panic!("not a label") };
+            assert_eq!((l.label, l.method), (99, 2));
+            assert_eq!((l.path.bytes, l.path.cut), (vec![b'p'; kept], cut));
+            assert_eq!((l.host.bytes.as_slice(), l.host.cut), (b"a.b".as_slice(), false));
+        }
+        let whole = label_record(5);
+        assert_eq!(decode(&whole[..whole.len() - 1]), Event::Malformed);
     }
 
     #[test]

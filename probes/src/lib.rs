@@ -20,10 +20,17 @@ pub use error::ProbeError;
 pub use events::{Event, ProcessChange};
 pub use privilege::{MissingPrivilege, missing_privileges};
 pub use probe::{Capacity, Finished, Probe, RunTime};
-pub use spec::{LuaLayout, LuaVm, MappedTable, ProcessSpec, TableId};
+pub use spec::{LuaLayout, LuaVm, MappedTable, ProcessSpec, RequestLayout, TableId};
 pub use tables::index_entries;
 
 use upprof_profile::Severity;
+
+/// `LABEL_OTHER` of `abi.h`: a request beyond those that are told apart.
+pub const OTHER_LABEL: u64 = abi::label::LABEL_OTHER as u64;
+/// `LABEL_OUTSIDE`: ngx_lua's stand-in for a request.
+pub const OUTSIDE_LABEL: u64 = abi::label::LABEL_OUTSIDE as u64;
+/// `LABEL_UNREAD`: what should be the request could not be read.
+pub const UNREAD_LABEL: u64 = abi::label::LABEL_UNREAD as u64;
 
 /// A loss or doubt that the kernel side counts: `enum outcome` and `enum counter` of `abi.h`.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +156,18 @@ pub const COUNTERS: [CounterMeaning; abi::counter::COUNT_MAX as usize] = {
             "process_events_lost",
             Loss,
             "starts or ends of processes that were not reported",
+        ),
+        c(
+            k::COUNT_LABELS_FULL,
+            "requests_beyond_limit",
+            Info,
+            "samples in Lua whose request is counted as \"other\": 1024 distinct ones are told apart",
+        ),
+        c(
+            k::COUNT_REQUEST_UNREAD,
+            "requests_unread",
+            Info,
+            "samples in Lua whose request is not known: its memory could not be read or failed a check",
         ),
     ]
 };

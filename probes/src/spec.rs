@@ -42,6 +42,19 @@ pub struct LuaLayout {
     pub tr_spadjust: u16,
 }
 
+/// Where a request says whose it is: `struct request_layout` of `abi.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequestLayout {
+    /// `ngx_http_request_t.method`; 0 where requests are not read.
+    pub method: u16,
+    /// `ngx_http_request_t.headers_in.server`
+    pub server: u16,
+    /// Byte offset of ngx_lua's pointer in `ngx_http_request_t.ctx[]`.
+    pub lua_ctx: u16,
+    /// `ngx_http_lua_ctx_t.context`; 0 where the phase is not read.
+    pub context: u16,
+}
+
 /// A LuaJIT VM of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LuaVm {
@@ -53,6 +66,8 @@ pub struct LuaVm {
     pub vm_text: (u64, u64),
     /// Its offsets.
     pub layout: LuaLayout,
+    /// How to read the request that it runs for.
+    pub request: RequestLayout,
 }
 
 /// A process to sample.
@@ -102,6 +117,12 @@ impl ProcessSpec {
                     tr_startins: vm.layout.tr_startins,
                     tr_spadjust: vm.layout.tr_spadjust,
                     pad: 0,
+                },
+                request: types::request_layout {
+                    method: vm.request.method,
+                    server: vm.request.server,
+                    lua_ctx: vm.request.lua_ctx,
+                    context: vm.request.context,
                 },
             };
             info.n_vms += 1;

@@ -19,7 +19,7 @@ const MAX_NAME: usize = 64;
 /// `package.loaded.x.y.f` and no deeper.
 const MAX_DEPTH: usize = 4;
 /// Bytes of a hash node: value, key, next (lj_obj.h Node), the same in both modes.
-const NODE: usize = 24;
+pub(crate) const NODE: usize = 24;
 
 /// The functions found for one `(lua_CFunction, ffid)`: address of the `GCfunc`, shortest name.
 type Found = HashMap<(u64, u8), Vec<(u64, String)>>;
@@ -82,7 +82,7 @@ enum Value {
 }
 
 /// Type and address of a tagged value (lj_obj.h): GC64 has the type in the top 17 bits.
-fn untag(vm: &Vm, v: u64) -> (u8, u64) {
+pub(crate) fn untag(vm: &Vm, v: u64) -> (u8, u64) {
     if vm.fixed.ref_size == 8 {
         (!(v.cast_signed() >> 47) as u8, v & ((1 << 47) - 1))
     } else {

@@ -9,6 +9,7 @@
 mod builtins;
 mod debug_info;
 mod detect;
+mod global;
 mod layout;
 mod proto;
 pub mod source;
@@ -17,6 +18,7 @@ mod trace;
 pub use builtins::{Builtins, builtins};
 pub use debug_info::{STRUCTS, from_debug_info};
 pub use detect::{CodeMap, Refusal, Vm, attach};
+pub use global::global_number;
 pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, eras};
 pub use proto::{Proto, ProtoError};
 pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace};

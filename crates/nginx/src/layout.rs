@@ -9,7 +9,7 @@ use upprof_memory::{Memory, ReadError};
 
 /// What every module of an nginx says of the nginx it was built for (`ngx_module_t`, ngx_module.h; at
 /// the same place since 1.9.11).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// `NGINX_VERSION` as a number: 1022001 is 1.22.1.
     pub version: u64,

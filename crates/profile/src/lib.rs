@@ -8,13 +8,15 @@ pub mod export;
 mod focus;
 mod model;
 pub mod number;
+mod origin;
 pub mod raw;
 mod summary;
 mod top;
 mod uncertain;
 
 pub use model::{
-    Counter, Focus, Frame, FrameId, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
+    Counter, Focus, Frame, FrameId, FrameKind, Location, OriginId, Process, Profile, Role, Sample, Severity, VmState,
 };
+pub use origin::{Origin, Phase};
 pub use top::{TopRow, TopView, by_total, top};
 pub use uncertain::{Doubt, Uncertainty};

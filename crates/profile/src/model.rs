@@ -1,5 +1,6 @@
 //! The profile: interned frames, weighted stacks, the processes they came from, and what was lost.
 
+use crate::origin::{Origin, Phase};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -172,7 +173,15 @@ pub struct Sample {
     pub process: usize,
     /// What LuaJIT was doing.
     pub vmstate: VmState,
+    /// Whose work it was.
+    pub origin: OriginId,
+    /// The phase that ngx_lua ran it in, where known.
+    pub phase: Option<Phase>,
 }
+
+/// Index of an [`Origin`] in its [`Profile`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OriginId(pub u32);
 
 /// A named loss or doubt, with its count. Nothing is dropped without one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +226,8 @@ pub struct Profile {
     pub samples: Vec<Sample>,
     /// Who was sampled.
     pub processes: Vec<Process>,
+    /// Whose work samples were, by [`OriginId`]; interned.
+    pub origins: Vec<Origin>,
     /// Losses and doubts; zero counts included, so that "0 lost" can be said.
     pub counters: Vec<Counter>,
     /// Container name, empty for a capture by pid. Hostile.
@@ -251,6 +262,25 @@ impl Profile {
     #[must_use]
     pub fn frame(&self, id: FrameId) -> &Frame {
         &self.frames[id.0 as usize]
+    }
+
+    /// Whose work a sample was.
+    #[must_use]
+    pub fn origin(&self, sample: &Sample) -> &Origin {
+        self.origins.get(sample.origin.0 as usize).unwrap_or(&Origin::Unknown)
+    }
+
+    /// The id of this origin, adding it on first sight. There are about a thousand at most.
+    ///
+    /// # Panics
+    /// After four billion distinct origins.
+    pub fn intern_origin(&mut self, origin: &Origin) -> OriginId {
+        let known = self.origins.iter().position(|o| o == origin);
+        let index = known.unwrap_or_else(|| {
+            self.origins.push(origin.clone());
+            self.origins.len() - 1
+        });
+        OriginId(u32::try_from(index).expect("fewer than 2^32 distinct origins"))
     }
 
     /// All samples, counted.

@@ -1,7 +1,7 @@
 //! Samples as the kernel reports them: addresses, not names. What the probes produce and the stacks
 //! room turns into a [`crate::Profile`].
 
-use crate::VmState;
+use crate::{Phase, VmState};
 
 /// One frame, 16 bytes, as in `struct frame` of `probes/bpf/abi.h`; [`PackedFrame::unpack`] says what
 /// it means.
@@ -275,8 +275,34 @@ pub struct RawStack {
     pub outcome: Outcome,
     /// What LuaJIT was doing.
     pub vmstate: VmState,
+    /// Whose work it was: `enum label`, or the number of a [`RawLabel`].
+    pub label: u64,
+    /// The phase that ngx_lua ran it in, where known.
+    pub phase: Option<Phase>,
     /// The kernel does not count this stack: this event is one sample.
     pub uncounted: bool,
+}
+
+/// A request that was not seen before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawLabel {
+    /// What samples carry.
+    pub label: u64,
+    /// `ngx_http_request_t.method`
+    pub method: u32,
+    /// The path, without the query string. Hostile.
+    pub path: RawText,
+    /// The host. Hostile.
+    pub host: RawText,
+}
+
+/// Bytes of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawText {
+    /// As many as are kept.
+    pub bytes: Vec<u8>,
+    /// Whether there were more.
+    pub cut: bool,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ mod common;
 
 use roxmltree::{Document, Node, ParsingOptions};
 use upprof_profile::export::{Exporter, FlameGraph, FlameView, frame_text, legend};
-use upprof_profile::{Frame, FrameKind, Profile, Role, Sample, VmState};
+use upprof_profile::{Frame, FrameKind, OriginId, Profile, Role, Sample, VmState};
 
 fn svg(view: FlameView, profile: &Profile) -> String {
     let mut out = Vec::new();
@@ -188,7 +188,14 @@ fn no_lua_is_a_picture_that_says_why() {
     let mut profile = common::idle();
     let frame = profile.intern(Frame { kind: FrameKind::Native, name: "main".into(), file: None, line: 0 });
     let stack = vec![upprof_profile::Location { frame, line: 0, address: 1 }];
-    profile.samples.push(Sample { stack, count: 5, process: 0, vmstate: VmState::NotLua });
+    profile.samples.push(Sample {
+        stack,
+        count: 5,
+        process: 0,
+        vmstate: VmState::NotLua,
+        origin: OriginId(0),
+        phase: None,
+    });
     profile.processes[0].lua_unavailable = Some("no LuaJIT <here>".into());
     let svg = svg(FlameView::Lua, &profile);
     let reason = words(by_id(&parse(&svg), "reason"));

@@ -57,7 +57,15 @@ pub fn build(
         let Some(process) = process(stack.pid) else { continue };
         if count > 0 {
             let stack_frames = context.locations(profile, &mut cache, stack);
-            profile.samples.push(Sample { stack: stack_frames, count, process, vmstate: stack.vmstate });
+            let origin = profile.intern_origin(recording.origin(stack));
+            profile.samples.push(Sample {
+                stack: stack_frames,
+                count,
+                process,
+                vmstate: stack.vmstate,
+                origin,
+                phase: stack.phase,
+            });
         }
     }
     // The recording's order is a hash map's: make results comparable.

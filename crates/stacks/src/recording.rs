@@ -1,8 +1,8 @@
 //! Distinct stacks, their frames interned: a stack is a list of small numbers.
 
 use std::collections::HashMap;
-use upprof_profile::VmState;
 use upprof_profile::raw::{Outcome, PackedFrame, RawStack, StackKey};
+use upprof_profile::{Origin, Phase, VmState};
 
 /// Number of a frame in its [`Recording`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +21,10 @@ pub struct Stack {
     pub outcome: Outcome,
     /// What LuaJIT was doing.
     pub vmstate: VmState,
+    /// Whose work it was.
+    pub label: u64,
+    /// The phase that ngx_lua ran it in, where known.
+    pub phase: Option<Phase>,
     /// Samples that the kernel sent one by one instead of counting them.
     pub uncounted: u64,
 }
@@ -31,6 +35,7 @@ pub struct Recording {
     frames: Vec<(u32, PackedFrame)>,
     index: HashMap<(u32, PackedFrame), FrameRef>,
     stacks: HashMap<StackKey, Stack>,
+    origins: HashMap<u64, Origin>,
 }
 
 impl Recording {
@@ -68,9 +73,26 @@ impl Recording {
                 kernel: raw.kernel.as_slice().into(),
                 outcome: raw.outcome,
                 vmstate: raw.vmstate,
+                label: raw.label,
+                phase: raw.phase,
                 uncounted,
             },
         );
+    }
+
+    /// Remembers what a label of stacks stands for.
+    pub fn add_origin(&mut self, label: u64, origin: Origin) {
+        self.origins.insert(label, origin);
+    }
+
+    /// Whose work a stack was. The kernel side gives the label 0 where it does not look.
+    #[must_use]
+    pub fn origin(&self, stack: &Stack) -> &Origin {
+        match self.origins.get(&stack.label) {
+            Some(origin) => origin,
+            None if stack.label == 0 && stack.vmstate == VmState::NotLua => &Origin::NotLua,
+            None => &Origin::Unknown,
+        }
     }
 
     /// Every distinct stack.
@@ -116,6 +138,8 @@ mod tests {
             kernel: vec![],
             outcome: Outcome::Complete,
             vmstate: VmState::NotLua,
+            label: 0,
+            phase: None,
             uncounted,
         };
         let mut r = Recording::default();

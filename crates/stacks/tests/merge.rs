@@ -80,6 +80,8 @@ fn profile_of(frames: &[PackedFrame], outcome: Outcome, count: u64, uncounted: b
         kernel: vec![],
         outcome,
         vmstate: VmState::C,
+        label: 7,
+        phase: None,
         uncounted,
     };
     recording.add(&raw, |_, _| {});

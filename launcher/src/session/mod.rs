@@ -1,6 +1,7 @@
 //! From a request to its result: the one place that wires the rooms.
 
 mod finish;
+mod labels;
 mod lua;
 mod objects;
 mod outputs;

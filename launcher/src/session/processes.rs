@@ -1,5 +1,6 @@
 //! What is known of each process of the target, and what the kernel side is told of it.
 
+use super::labels::Layouts;
 use super::lua::LuaBook;
 use super::objects::Library;
 use super::target::Target;
@@ -10,7 +11,9 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use upprof_luajit::{CodeMap, Era, Vm};
 use upprof_nginx::Owner;
-use upprof_probes::{Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, TableId};
+use upprof_probes::{
+    Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, RequestLayout, TableId,
+};
 use upprof_stacks::{AddressSpace, Mapped, ObjectId, Objects};
 use upprof_target::{ProcessInfo, Role};
 
@@ -37,6 +40,7 @@ pub(super) struct Processes {
     pub(super) book: LuaBook,
     /// Things that went wrong without ending the capture.
     pub(super) problems: Vec<(String, String)>,
+    request_layouts: Layouts,
     tables: HashMap<ObjectId, TableId>,
     policy: Policy,
 }
@@ -80,6 +84,7 @@ impl Processes {
             library: Library::default(),
             book: LuaBook::default(),
             problems: Vec::new(),
+            request_layouts: Layouts::default(),
             tables: HashMap::new(),
             policy: Policy::All,
         };
@@ -141,7 +146,10 @@ impl Processes {
         let (vms, lua_unavailable) = self.find_vms(&space, &memory);
         let spec = ProcessSpec {
             stack_span: stack_span(target.proc.stack_limit_bytes(pid).ok().flatten()),
-            vms: vms.iter().map(|(_, vm)| kernel_vm(vm)).collect(),
+            vms: vms
+                .iter()
+                .map(|(owner, vm)| kernel_vm(vm, self.requests(&space, &memory, *owner, vm)))
+                .collect(),
             mappings: Vec::new(),
         };
         self.book.add_process(pid, &vms);
@@ -199,6 +207,32 @@ impl Processes {
         }
         let why = vms.is_empty().then(|| reasons.join("; "));
         (vms, why)
+    }
+
+    /// How to read the requests that a VM runs for; where that cannot be done, the reason is told once.
+    fn requests(
+        &mut self,
+        space: &AddressSpace,
+        memory: &upprof_memory::Live,
+        owner: Owner,
+        vm: &Vm,
+    ) -> RequestLayout {
+        let library = std::cell::RefCell::new(&mut self.library);
+        let symbol = |name: &str| {
+            let known = upprof_nginx::SYMBOLS.iter().find(|s| **s == name)?;
+            library.borrow_mut().symbol(space, known)
+        };
+        let (layout, problem) = match self.request_layouts.find(memory, &symbol, owner, vm) {
+            Ok(found) => (found.layout, found.no_phase.map(|why| ("phases of requests", why))),
+            Err(why) => (RequestLayout::default(), Some(("whose request Lua runs for", why.to_string()))),
+        };
+        if let Some((what, why)) = problem {
+            let told = (format!("{what} ({owner})"), why);
+            if !self.problems.contains(&told) {
+                self.problems.push(told);
+            }
+        }
+        layout
     }
 
     /// What debug information says of the LuaJIT in this process: of the file that exports `lua_newstate`.
@@ -372,7 +406,7 @@ fn stack_span(limit: Option<u64>) -> u64 {
     limit.unwrap_or(DEFAULT).clamp(64 << 10, MAX)
 }
 
-fn kernel_vm(vm: &Vm) -> LuaVm {
+fn kernel_vm(vm: &Vm, request: RequestLayout) -> LuaVm {
     let small = |v: u64| u16::try_from(v).unwrap_or(0);
     LuaVm {
         g: vm.g,
@@ -387,5 +421,6 @@ fn kernel_vm(vm: &Vm) -> LuaVm {
             tr_startins: small(vm.fixed.tr_startins),
             tr_spadjust: small(vm.fixed.tr_spadjust),
         },
+        request,
     }
 }

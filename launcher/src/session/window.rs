@@ -1,5 +1,6 @@
 //! The window: sampling from start to end.
 
+use super::labels;
 use super::processes::Processes;
 use super::target::Target;
 use crate::failure::Failure;
@@ -97,7 +98,14 @@ pub(super) fn sample(
     probe.start(u64::from(plan.frequency_hz))?;
     let set_up = begun.elapsed();
 
-    let mut window = Window { target, processes, probe, recording: Recording::default(), malformed: 0 };
+    let mut window = Window {
+        target,
+        processes,
+        probe,
+        recording: labels::recording(),
+       
+        malformed: 0,
+    };
     let progress = Progress::start(voice, plan.duration);
     let end = window.run(plan, signals, &progress, from);
     let length = from.elapsed();
@@ -193,6 +201,7 @@ impl Window<'_> {
                     }
                     self.recording.add(&stack, |pid, frame| book.observe(pid, frame));
                 }
+                Event::Label(label) => labels::tell(&mut self.recording, &label),
                 Event::Process(ProcessChange::Forked { pid, .. } | ProcessChange::Execed(pid)) => {
                     self.processes.arrived(self.target, &mut self.probe, pid)?;
                 }

@@ -11,7 +11,7 @@ use upprof_luajit::{CodeMap, Vm, attach};
 use upprof_memory::{Live, Memory};
 use upprof_nginx::{Owner, SYMBOLS, lua_state};
 use upprof_probes::hostsim::{self, Described, HostSim, Walked};
-use upprof_probes::{LuaLayout, LuaVm, MappedTable, ProcessSpec, TableId};
+use upprof_probes::{LuaLayout, LuaVm, MappedTable, ProcessSpec, RequestLayout, TableId};
 use upprof_target::{FileImage, Files, MapPath, Mapping, Proc};
 
 /// Tables of the files of all processes looked at.
@@ -156,5 +156,6 @@ fn kernel_vm(vm: &Vm) -> LuaVm {
             tr_startins: small(vm.fixed.tr_startins),
             tr_spadjust: small(vm.fixed.tr_spadjust),
         },
+        request: RequestLayout::default(),
     }
 }

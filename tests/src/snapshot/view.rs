@@ -4,7 +4,7 @@ use super::host;
 use super::machine::{BIAS, MCODE, Machine};
 use upprof_memory::Memory;
 use upprof_probes::hostsim::{Described, HostSim, Walked};
-use upprof_probes::{LuaLayout, LuaVm, MappedTable, ProcessSpec};
+use upprof_probes::{LuaLayout, LuaVm, MappedTable, ProcessSpec, RequestLayout};
 use upprof_profile::raw::{PackedFrame, RawFrame};
 
 impl Machine {
@@ -45,6 +45,7 @@ impl Machine {
                 dispatch: self.dispatch(),
                 vm_text: (vm_text, vm_text + host::VM.size),
                 layout: self.kernel_layout(),
+                request: RequestLayout::default(),
             }],
             mappings: vec![MappedTable { start: BIAS, end: BIAS + host::MAPPED, bias: BIAS, table }],
         };

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::export::ascii_json::write_json;
 use crate::export::text::frame_text;
 use crate::export::{ExportError, Exporter};
-use crate::model::{Counter, Focus, Frame, FrameId, FrameKind, Location, Process, Profile, Sample, VmState};
+use crate::model::{
+    Counter, Focus, Frame, FrameId, FrameKind, Location, OriginId, Process, Profile, Sample, VmState,
+};
+use crate::origin::{Origin, Phase};
 
 /// `*.json`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,6 +49,9 @@ pub struct Document {
     counters: Vec<Counter>,
     frames: Vec<NamedFrame>,
     locations: Vec<FrameAt>,
+    /// Absent in files of versions before 0.2.
+    #[serde(default = "nobody_asked")]
+    origins: Vec<Origin>,
     samples: Vec<Stack>,
 }
 
@@ -74,8 +80,16 @@ struct Stack {
     count: u64,
     process: usize,
     vmstate: VmState,
+    #[serde(default)]
+    origin: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
     /// Root first.
     stack: Vec<u32>,
+}
+
+fn nobody_asked() -> Vec<Origin> {
+    vec![Origin::Unknown]
 }
 
 /// Why a document is no profile.
@@ -91,7 +105,7 @@ pub enum InvalidDocument {
     /// An index leads nowhere.
     #[error("{what} {index} does not exist")]
     Index {
-        /// `frame`, `location` or `process`.
+        /// `frame`, `location`, `origin` or `process`.
         what: &'static str,
         /// The index.
         index: u64,
@@ -145,6 +159,7 @@ impl Document {
             .iter()
             .map(|l| Location { frame: frames[l.frame as usize], line: l.line, address: l.address })
             .collect();
+        let origins: Vec<OriginId> = self.origins.iter().map(|o| profile.intern_origin(o)).collect();
         profile.samples = self
             .samples
             .into_iter()
@@ -153,6 +168,8 @@ impl Document {
                 count: s.count,
                 process: s.process,
                 vmstate: s.vmstate,
+                origin: origins[s.origin as usize],
+                phase: s.phase,
             })
             .collect();
         Ok(profile)
@@ -169,6 +186,7 @@ impl Document {
         let mut samples = 0_u64;
         for sample in &self.samples {
             index("process", sample.process, self.processes.len())?;
+            index("origin", sample.origin as usize, self.origins.len())?;
             if sample.stack.len() > Self::MAX_DEPTH {
                 return Err(InvalidDocument::Depth(sample.stack.len()));
             }
@@ -210,6 +228,8 @@ impl From<&Profile> for Document {
                 count: s.count,
                 process: s.process,
                 vmstate: s.vmstate,
+                origin: s.origin.0,
+                phase: s.phase,
                 stack: s.stack.iter().map(&mut at).collect(),
             })
             .collect();
@@ -232,6 +252,7 @@ impl From<&Profile> for Document {
             counters: profile.counters.clone(),
             frames: profile.frames.iter().map(frame).collect(),
             locations,
+            origins: profile.origins.clone(),
             samples,
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use crate::model::Profile;
 
 mod ascii_json;
+mod by_request;
 mod by_vmstate;
 mod by_worker;
 mod csv;
@@ -17,6 +18,7 @@ mod stacks;
 mod text;
 
 pub use ascii_json::write_json;
+pub use by_request::{ByHost, ByPhase, ByRoute};
 pub use by_vmstate::ByVmState;
 pub use by_worker::ByWorker;
 pub use flame::{FlameGraph, FlameView, LegendEntry, RenderedFlame, legend};
@@ -60,6 +62,9 @@ pub fn bundle() -> Vec<Box<dyn Exporter>> {
         Box::new(Pprof),
         Box::new(ByWorker),
         Box::new(ByVmState),
+        Box::new(ByRoute),
+        Box::new(ByHost),
+        Box::new(ByPhase),
     ]
 }
 

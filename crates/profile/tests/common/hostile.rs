@@ -1,6 +1,6 @@
 //! A capture of a target that wants to break the reader.
 
-use upprof_profile::{Frame, FrameKind, Profile, Role, Sample, Severity, VmState};
+use upprof_profile::{Frame, FrameKind, Origin, Profile, Role, Sample, Severity, VmState};
 
 use super::Maker;
 
@@ -42,6 +42,8 @@ pub fn hostile() -> Profile {
         FrameKind::Unknown,
     ];
     for text in HOSTILE {
+        let request = Origin::Request { method: text.into(), host: text.into(), path: text.into() };
+        let origin = m.profile.intern_origin(&request);
         for kind in kinds {
             let frame = Frame { kind, name: text.into(), file: Some(text.into()), line: 3 };
             let location = m.frame(frame);
@@ -50,6 +52,8 @@ pub fn hostile() -> Profile {
                 count: 2,
                 process: worker,
                 vmstate: VmState::Interpreted,
+                origin,
+                phase: None,
             });
         }
         m.counter(text, 1, Severity::Doubt, text);

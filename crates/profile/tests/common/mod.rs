@@ -8,7 +8,7 @@ pub use gateway::gateway;
 pub use hostile::{HOSTILE, hostile};
 
 use upprof_profile::{
-    Counter, Frame, FrameKind, Location, Process, Profile, Role, Sample, Severity, VmState,
+    Counter, Frame, FrameKind, OriginId, Location, Process, Profile, Role, Sample, Severity, VmState,
 };
 
 /// Builds frames and samples in few words.
@@ -33,7 +33,14 @@ impl Maker {
     /// `kernel NAME`, `marker NAME`, `unknown`.
     pub fn sample(&mut self, process: usize, vmstate: VmState, count: u64, spec: &[&str]) {
         let stack = spec.iter().map(|s| self.location(s)).collect();
-        self.profile.samples.push(Sample { stack, count, process, vmstate });
+        self.profile.samples.push(Sample {
+            stack,
+            count,
+            process,
+            vmstate,
+            origin: OriginId(0),
+            phase: None,
+        });
     }
 
     fn location(&mut self, spec: &str) -> Location {

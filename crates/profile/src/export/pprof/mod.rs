@@ -10,11 +10,14 @@ use prost::Message;
 use crate::export::text::{escape, escape_up_to, frame_text};
 use crate::export::{ExportError, Exporter};
 use crate::model::{Frame, FrameId, FrameKind, Location, Profile, Sample};
+use crate::origin::Origin;
 
 pub mod proto;
 
 /// Longest sentence in a comment, in characters.
 const MAX_COMMENT: usize = 1_000;
+/// Longest path or host in a label, in characters: all that is kept of one, escaped.
+const MAX_LABEL: usize = 600;
 
 /// `cpu/profile.pb.gz`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,8 +29,8 @@ impl Exporter for Pprof {
     }
 
     fn what(&self) -> &'static str {
-        "The profile for go tool pprof, Pyroscope, Parca and speedscope, with container, pid, worker \
-         and vmstate as labels"
+        "The profile for go tool pprof, Pyroscope, Parca and speedscope, with container, pid, worker, \
+         vmstate, method, path, host and phase as labels"
     }
 
     fn write(&self, profile: &Profile, out: &mut dyn Write) -> Result<(), ExportError> {
@@ -103,6 +106,7 @@ impl<'p> Builder<'p> {
         let vmstate = self.label("vmstate", &sample.vmstate.to_string());
         let mut label = self.processes.get(sample.process).cloned().unwrap_or_default();
         label.push(vmstate);
+        label.extend(self.request_labels(sample));
         // Root first, so that the first mapping is the program: pprof shows its name as the file.
         let mut location_id: Vec<u64> = sample.stack.iter().map(|l| self.location(*l)).collect();
         location_id.reverse();
@@ -123,6 +127,26 @@ impl<'p> Builder<'p> {
         labels.push(self.label("pid", &self.profile.processes[index].pid.to_string()));
         if let Some(worker) = self.profile.process_label(index) {
             labels.push(self.label("worker", &worker));
+        }
+        labels
+    }
+
+    /// `-tagfocus` and its like take the samples of one route, host or phase.
+    fn request_labels(&mut self, sample: &Sample) -> Vec<proto::Label> {
+        let mut labels = Vec::new();
+        match self.profile.origin(sample) {
+            Origin::NotLua | Origin::Unknown => {}
+            Origin::Request { method, host, path } => {
+                labels.push(self.label("method", method));
+                labels.push(self.label("path", &escape_up_to(path, MAX_LABEL)));
+                if !host.is_empty() {
+                    labels.push(self.label("host", &escape_up_to(host, MAX_LABEL)));
+                }
+            }
+            other => labels.push(self.label("path", other.stand_in().unwrap_or_default())),
+        }
+        if let Some(phase) = sample.phase {
+            labels.push(self.label("phase", &phase.to_string()));
         }
         labels
     }

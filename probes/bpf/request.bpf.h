@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Whose request a sample is. ngx_lua keeps the request that a Lua thread runs for in
+ * lua_State.exdata (OpenResty's LuaJIT); it is stale in a VM that is not running, so only threads with
+ * Lua on the sampled stack are asked. A request lives for milliseconds: what is wanted of it is read
+ * here and now, in at most six reads, and only in samples with Lua. Its strings are told to user space
+ * once for each distinct request; samples carry their hash.
+ *
+ * Nothing is believed: the memory may be another version's, or freed. What fails a check is no
+ * request, and counted. Facts: ngx_http_request.h, ngx_http_lua_util.h (ngx_http_lua_get_req),
+ * ngx_http_lua_util.c (ngx_http_lua_create_fake_request); offsets: crates/nginx/layouts.yaml.
+ */
+#ifndef UPPROF_REQUEST_H
+#define UPPROF_REQUEST_H
+
+#include "walk.h"
+
+#define HTTP_SIGNATURE 0x50545448U /* NGX_HTTP_MODULE, "HTTP" */
+
+enum {
+	EXDATA_GC64 = 96, /* lua_State.exdata: behind upstream's lua_State */
+	EXDATA_GC32 = 64,
+	METHOD_UNKNOWN = 1,
+	METHOD_LAST = 1 << 16, /* NGX_HTTP_CONNECT */
+	/* No length of a string in a request: its buffers are kilobytes (large_client_header_buffers). */
+	STRING_INSANE = 1 << 16,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_LABELS);
+	__type(key, u64);
+	__type(value, u32);
+} labels SEC(".maps");
+
+struct request_string {
+	u64 len, data;
+};
+
+/* From ngx_http_request_t.method on. */
+struct request_line {
+	u64 method, version;
+	struct request_string line, uri;
+};
+
+/* A request while it is looked at. */
+struct request_state {
+	u8 window[REQUEST_WINDOW + sizeof(struct request_line)];
+	struct label_event event;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct request_state);
+} requests SEC(".maps");
+
+/* The beginning of a request. */
+struct request_head {
+	u32 signature, pad;
+	u64 connection, ctx;
+};
+
+INLINE u64 hash_bytes(u64 h, const u8 *bytes, u32 size)
+{
+	/* `size` is a constant: the strings' unused ends are zero. */
+	for (u32 i = 0; i < size; i += 8) {
+		h = (h ^ *(const u64 *)(bytes + i)) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+/*
+ * The phase: one bit of ngx_http_lua_ctx_t.context (ngx_http_lua_common.h), as its number from 1. Until
+ * 0.10.28 the member has 16 bits, with bit-fields behind it; later phases use the upper half, alone.
+ */
+INLINE u8 request_phase(const struct request_layout *at, u64 ctx)
+{
+	u64 of_lua = 0;
+	u32 context = 0, low;
+
+	if (!at->context || read_user(&of_lua, 8, ctx + at->lua_ctx) || !of_lua ||
+	    read_user(&context, 4, of_lua + at->context))
+		return 0;
+	low = context & 0xffff;
+	if (low)
+		context = low;
+	if (!context || context & (context - 1))
+		return 0;
+	for (u32 bit = 0; bit < 32; bit++)
+		if (context >> bit & 1)
+			return bit + 1;
+	return 0;
+}
+
+/* Reads a string into a zeroed buffer; what is longer than the buffer is cut. */
+INLINE int read_string(u8 *to, u32 room, const struct request_string *s)
+{
+	u32 size = s->len;
+
+	if (size > room)
+		size = room;
+	HIDE(size);
+	if (size > room)
+		return -1;
+	return size && read_user(to, size, s->data) ? -1 : 0;
+}
+
+/* Tells user space of a label unless it knows; returns the label to use. */
+INLINE u64 known_label(struct label_event *e)
+{
+	u32 one = 1;
+
+	if (bpf_map_lookup_elem(&labels, &e->label))
+		return e->label;
+	if (bpf_map_update_elem(&labels, &e->label, &one, BPF_NOEXIST)) {
+		if (bpf_map_lookup_elem(&labels, &e->label)) /* another CPU was first */
+			return e->label;
+		count(COUNT_LABELS_FULL);
+		return LABEL_OTHER;
+	}
+	if (bpf_ringbuf_output(&events, e, sizeof(*e), BPF_RB_NO_WAKEUP)) {
+		bpf_map_delete_elem(&labels, &e->label);
+		count(COUNT_LABELS_FULL);
+		return LABEL_OTHER;
+	}
+	return e->label;
+}
+
+/* Reads the request at `r`. Returns its label; LABEL_UNREAD when a check fails. */
+NOINLINE u64 read_request(const struct request_layout *at, struct request_state *s, u64 r, u8 *phase)
+{
+	struct label_event *e = &s->event;
+	const struct request_head *head = (const struct request_head *)s->window;
+	const struct request_string *host;
+	const struct request_line *line;
+	u32 server = at->server, method = at->method;
+	u32 size = method + sizeof(*line);
+
+	if (server > REQUEST_WINDOW || method > REQUEST_WINDOW || size > sizeof(s->window) ||
+	    read_user(s->window, size, r) || head->signature != HTTP_SIGNATURE)
+		return LABEL_UNREAD;
+	line = (const struct request_line *)(s->window + method);
+	host = (const struct request_string *)(s->window + server);
+	if (!line->method || line->method > METHOD_LAST || line->method & (line->method - 1))
+		return LABEL_UNREAD;
+	*phase = request_phase(at, head->ctx);
+	/* Made by ngx_http_lua_create_fake_request: zeroed, but for the method. */
+	if (!line->version && !line->uri.len && line->method == METHOD_UNKNOWN)
+		return LABEL_OUTSIDE;
+	/* NGX_HTTP_VERSION_9 to _30 */
+	if (line->version != 9 && line->version != 1000 && line->version != 1001 &&
+	    line->version != 2000 && line->version != 3000)
+		return LABEL_UNREAD;
+	if (!line->uri.len || line->uri.len >= STRING_INSANE || host->len >= STRING_INSANE)
+		return LABEL_UNREAD;
+
+	__builtin_memset(e->path, 0, sizeof(e->path));
+	__builtin_memset(e->host, 0, sizeof(e->host));
+	if (read_string(e->path, sizeof(e->path), &line->uri) || e->path[0] != '/' ||
+	    read_string(e->host, sizeof(e->host), host))
+		return LABEL_UNREAD;
+	e->method = line->method;
+	e->path_len = line->uri.len;
+	e->host_len = host->len;
+	e->label = hash_bytes(e->method, e->path, sizeof(e->path));
+	e->label = hash_bytes(e->label, e->host, sizeof(e->host)) | LABEL_FIRST_HASH;
+	return known_label(e);
+}
+
+/* The label and phase of the walk that has just ended. */
+INLINE u64 request_label(const struct walk *w, u32 tgid, u8 *phase)
+{
+	const struct request_layout *at = &w->vm.request;
+	u32 zero = 0;
+	u64 r = 0, label;
+	struct request_state *s;
+
+	*phase = 0;
+	if (!w->has_vm || !at->method)
+		return LABEL_NONE;
+	s = bpf_map_lookup_elem(&requests, &zero);
+	if (!s)
+		return LABEL_NONE;
+	s->event.type = EVENT_LABEL;
+	s->event.tgid = tgid;
+	label = LABEL_UNREAD;
+	if (!read_user(&r, 8, w->leaf_l + (w->vm.layout.gc64 ? EXDATA_GC64 : EXDATA_GC32)))
+		/* Null while a VM is made or closed, and in init_by_lua. */
+		label = r ? read_request(at, s, r, phase) : LABEL_OUTSIDE;
+	if (label == LABEL_UNREAD)
+		count(COUNT_REQUEST_UNREAD);
+	return label;
+}
+
+#endif
