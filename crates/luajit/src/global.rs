@@ -73,7 +73,6 @@ mod tests {
             fork: Fork::Luajit2,
             dispatch: 0,
             vm_text: 0..0,
-            traces: None,
         }
     }
 

@@ -15,7 +15,8 @@ mod top;
 mod uncertain;
 
 pub use model::{
-    Counter, Focus, Frame, FrameId, FrameKind, Location, OriginId, Process, Profile, Role, Sample, Severity, VmState,
+    Counter, Focus, Frame, FrameId, FrameKind, Location, OriginId, Process, Profile, Role, Sample, Severity,
+    VmState,
 };
 pub use origin::{Origin, Phase};
 pub use top::{TopRow, TopView, by_total, top};

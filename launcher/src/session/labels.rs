@@ -5,8 +5,8 @@ use upprof_luajit::{Fork, Vm, global_number};
 use upprof_memory::{Memory, ReadError};
 use upprof_nginx::{Identity, Layout, Method, NoLayout, Owner, RequestOffsets, identity, version_text};
 use upprof_probes::{OTHER_LABEL, OUTSIDE_LABEL, RequestLayout, UNREAD_LABEL};
-use upprof_profile::raw::{RawLabel, RawText};
 use upprof_profile::Origin;
+use upprof_profile::raw::{RawLabel, RawText};
 use upprof_stacks::Recording;
 
 /// Why the requests of a VM cannot be told.
@@ -129,8 +129,11 @@ mod tests {
 
     #[test]
     fn a_label_becomes_a_request_without_secrets() {
-        let request =
-            |host: &str, path: &str| Origin::Request { method: "GET".into(), host: host.into(), path: path.into() };
+        let request = |host: &str, path: &str| Origin::Request {
+            method: "GET".into(),
+            host: host.into(),
+            path: path.into(),
+        };
         assert_eq!(told(b"a.example", b"/x", false), request("a.example", "/x"));
         assert_eq!(told(b"me:secret@a.example", b"/x", true), request("a.example", "/x…"));
         assert_eq!(told(b"", b"/\xff", false), request("", "/\u{fffd}"));

@@ -152,6 +152,8 @@ impl Catcher {
             kernel: asleep.kernel.clone(),
             outcome: walked.outcome,
             vmstate: walked.vm_state,
+            label: 0,
+            phase: None,
             uncounted: true,
         })
     }

@@ -98,14 +98,7 @@ pub(super) fn sample(
     probe.start(u64::from(plan.frequency_hz))?;
     let set_up = begun.elapsed();
 
-    let mut window = Window {
-        target,
-        processes,
-        probe,
-        recording: labels::recording(),
-       
-        malformed: 0,
-    };
+    let mut window = Window { target, processes, probe, recording: labels::recording(), malformed: 0 };
     let progress = Progress::start(voice, plan.duration);
     let end = window.run(plan, signals, &progress, from);
     let length = from.elapsed();

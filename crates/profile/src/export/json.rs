@@ -252,7 +252,7 @@ impl From<&Profile> for Document {
             counters: profile.counters.clone(),
             frames: profile.frames.iter().map(frame).collect(),
             locations,
-            origins: profile.origins.clone(),
+            origins: if profile.origins.is_empty() { nobody_asked() } else { profile.origins.clone() },
             samples,
         }
     }

@@ -8,7 +8,7 @@ pub use gateway::gateway;
 pub use hostile::{HOSTILE, hostile};
 
 use upprof_profile::{
-    Counter, Frame, FrameKind, OriginId, Location, Process, Profile, Role, Sample, Severity, VmState,
+    Counter, Frame, FrameKind, Location, OriginId, Process, Profile, Role, Sample, Severity, VmState,
 };
 
 /// Builds frames and samples in few words.
