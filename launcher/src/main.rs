@@ -6,6 +6,7 @@
 
 mod cli;
 mod failure;
+mod inspect;
 mod plan;
 mod session;
 mod ui;

@@ -15,6 +15,7 @@ pub(crate) enum Request {
     Record(Record),
     Report(Report),
     Stack(Stack),
+    Inspect(crate::inspect::Plan),
 }
 
 /// Who shall be looked at.

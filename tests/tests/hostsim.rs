@@ -7,9 +7,9 @@ use upprof_probes::hostsim::Described;
 use upprof_profile::VmState;
 use upprof_profile::raw::Outcome;
 use upprof_tests::oracle::layout::GC64;
-use upprof_tests::snapshot::{Link, Machine};
 use upprof_tests::snapshot::host::{CFUNCTION, FRAMED, HANDLER, HELPER, RESUMER, SAVER};
 use upprof_tests::snapshot::scenes::{BELOW, both, expect, outer_and_inner};
+use upprof_tests::snapshot::{Link, Machine};
 
 /// vmstate (lj_obj.h).
 const VM_C: i32 = !1;

@@ -5,6 +5,7 @@ use crate::Vm;
 use crate::detect::reference;
 use crate::layout::gct;
 use crate::proto::read_string;
+use crate::value::{Table, Value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use upprof_memory::Memory;
 
@@ -18,8 +19,6 @@ const MAX_NODES_OF_TABLE: usize = 1 << 16;
 const MAX_NAME: usize = 64;
 /// `package.loaded.x.y.f` and no deeper.
 const MAX_DEPTH: usize = 4;
-/// Bytes of a hash node: value, key, next (lj_obj.h Node), the same in both modes.
-pub(crate) const NODE: usize = 24;
 
 /// The functions found for one `(lua_CFunction, ffid)`: address of the `GCfunc`, shortest name.
 type Found = HashMap<(u64, u8), Vec<(u64, String)>>;
@@ -55,7 +54,7 @@ fn walk(mem: &dyn Memory, vm: &Vm) -> Found {
         for (key, value) in string_entries(mem, vm, table, &mut budget) {
             let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match value {
-                Value::Function(f) => {
+                Value::Object(gct::FUNC, f) => {
                     if let Some(id) = c_function(mem, vm, f) {
                         let same: &mut Vec<(u64, String)> = names.entry(id).or_default();
                         if !same.iter().any(|(known, _)| *known == f) {
@@ -63,70 +62,36 @@ fn walk(mem: &dyn Memory, vm: &Vm) -> Found {
                         }
                     }
                 }
-                Value::Table(t) if depth < MAX_DEPTH && seen.len() < MAX_TABLES && seen.insert(t) => {
+                Value::Object(gct::TAB, t)
+                    if depth < MAX_DEPTH && seen.len() < MAX_TABLES && seen.insert(t) =>
+                {
                     // Modules are known by their own names, not by the table that lists them.
                     let name = if name == "package.loaded" { String::new() } else { name };
                     queue.push_back((t, name, depth + 1));
                 }
-                Value::Table(_) | Value::Other => {}
+                _ => {}
             }
         }
     }
     names
 }
 
-enum Value {
-    Function(u64),
-    Table(u64),
-    Other,
-}
-
-/// Type and address of a tagged value (lj_obj.h): GC64 has the type in the top 17 bits.
-pub(crate) fn untag(vm: &Vm, v: u64) -> (u8, u64) {
-    if vm.fixed.ref_size == 8 {
-        (!(v.cast_signed() >> 47) as u8, v & ((1 << 47) - 1))
-    } else {
-        (!(v >> 32) as u8, v & 0xffff_ffff)
-    }
-}
-
-/// The entries of a table whose keys are strings. A table that the budget does not cover has none.
+/// The entries of a table whose keys are strings and whose values are functions or tables. A table that
+/// the budget does not cover has none.
 fn string_entries(mem: &dyn Memory, vm: &Vm, table: u64, budget: &mut usize) -> Vec<(String, Value)> {
-    let f = vm.fixed;
-    let head = || {
-        (mem.u8(table.wrapping_add(f.gct)).ok()? == gct::TAB).then_some((
-            reference(mem, f, table.wrapping_add(f.tab_node)).ok()?,
-            mem.u32(table.wrapping_add(f.tab_hmask)).ok()? as usize,
-        ))
-    };
-    let Some((node, hmask)) = head() else { return Vec::new() };
-    let n = hmask.saturating_add(1);
+    let Some(table) = Table::read(mem, vm, table) else { return Vec::new() };
+    let n = (table.hmask as usize).saturating_add(1);
     if n > MAX_NODES_OF_TABLE || n > *budget {
         return Vec::new();
     }
     *budget -= n;
-    let Ok(bytes) = mem.bytes(node, n * NODE, MAX_NODES_OF_TABLE * NODE) else { return Vec::new() };
-    let word = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default());
-    bytes
-        .chunks_exact(NODE)
-        .filter_map(|n| {
-            let (value_type, value) = untag(vm, word(&n[..8]));
-            let (key_type, key) = untag(vm, word(&n[8..16]));
-            if key_type != gct::STR {
-                return None;
-            }
-            let value = match value_type {
-                gct::FUNC => Value::Function(value),
-                gct::TAB => Value::Table(value),
-                _ => Value::Other,
-            };
-            if matches!(value, Value::Other) {
-                return None;
-            }
-            let (name, cut) = read_string(mem, vm, key, MAX_NAME).ok()?;
-            (!cut).then(|| (String::from_utf8_lossy(&name).into_owned(), value))
-        })
-        .collect()
+    let nodes = table.nodes(mem, vm, MAX_NODES_OF_TABLE).unwrap_or_default();
+    let entries = nodes.into_iter().filter_map(|(value, key)| {
+        let Value::Object(gct::FUNC | gct::TAB, _) = value else { return None };
+        let (name, cut) = read_string(mem, vm, key.object(gct::STR)?, MAX_NAME).ok()?;
+        (!cut).then(|| (String::from_utf8_lossy(&name).into_owned(), value))
+    });
+    entries.collect()
 }
 
 /// The identity of a C function or fast function; `None` for a Lua function.

@@ -1,7 +1,7 @@
 //! A layout from debug information, where the file that holds LuaJIT has some. It is a candidate like
 //! the rows of `layouts.yaml`, tried before them and checked against live memory just the same.
 
-use crate::layout::{ByFork, Era, Fixed, GC32, GC64};
+use crate::layout::{ByFork, Era, Fixed, GC32, GC64, JitOffsets};
 use std::collections::HashMap;
 use upprof_binary::StructLayout;
 
@@ -32,12 +32,30 @@ pub fn from_debug_info(found: &HashMap<String, StructLayout>) -> Result<Option<E
             mainthref: small(at("global_State", "mainthref")?)?,
             cur_l: small(at("global_State", "cur_L")?)?,
             jit_base: small(at("global_State", "jit_base")?)?,
+            gc_total: small(at("global_State", "gc")?)?,
+            str_tab: small(at("global_State", "str").or_else(|| at("global_State", "strhash"))?)?,
+            registry: small(at("global_State", "registrytv")?)?,
             str_len: small(at("GCstr", "len")?)?,
             g2disp: both(disp),
             g2trace: both(trace),
+            jit: jit(&at, disp).into_iter().collect(),
         })
     };
     Ok(era())
+}
+
+/// Where `jit_State` keeps what inspectors read; without it they alone go without.
+fn jit(at: &dyn Fn(&str, &str) -> Option<u64>, g2disp: u64) -> Option<JitOffsets> {
+    let j = at("GG_State", "J")?.checked_sub(at("GG_State", "g")?)?;
+    let of = |member: &str| Some(j + at("jit_State", member)?);
+    Some(JitOffsets {
+        g2disp,
+        trace: of("trace")?,
+        flags: of("flags")?,
+        param: of("param")?,
+        penalty: of("penalty")?,
+        mcarea: of("mcarea")?,
+    })
 }
 
 /// Members that this crate and the kernel side take for fixed.
@@ -78,10 +96,13 @@ mod tests {
     }
 
     /// luajit2 v2.1-20230119 GC64, from docs/luajit.md 3.1 and 3.2.
-    const LUAJIT2: [(&str, &str, u64); 13] = [
+    const LUAJIT2: [(&str, &str, u64); 20] = [
         ("lua_State", "glref", 16),
         ("lua_State", "stack", 56),
         ("global_State", "vmstate", 184),
+        ("global_State", "gc", 16),
+        ("global_State", "str", 152),
+        ("global_State", "registrytv", 272),
         ("global_State", "mainthref", 192),
         ("global_State", "cur_L", 368),
         ("global_State", "jit_base", 376),
@@ -92,6 +113,10 @@ mod tests {
         ("GG_State", "J", 816),
         ("GG_State", "dispatch", 4120),
         ("jit_State", "trace", 416),
+        ("jit_State", "flags", 200),
+        ("jit_State", "param", 1664),
+        ("jit_State", "penalty", 1856),
+        ("jit_State", "mcarea", 3080),
     ];
 
     #[test]
@@ -104,12 +129,17 @@ mod tests {
         );
         assert_eq!(era.g2disp.luajit2, [4008]);
         assert_eq!(era.g2trace.luajit2, [1120]);
+        assert_eq!(
+            (era.gc_total, era.str_tab, era.registry),
+            (table.gc_total, table.str_tab, table.registry)
+        );
+        assert!(table.jit.contains(&era.jit[0]), "{:?}", era.jit);
     }
 
     #[test]
     fn a_build_with_moved_members_is_refused_by_name() {
         let mut moved = LUAJIT2;
-        moved[8].2 = 112; // LUAJIT_USE_GDBJIT shifts GCtrace
+        moved[11].2 = 112; // LUAJIT_USE_GDBJIT shifts GCtrace
         let e = from_debug_info(&layouts(&moved));
         assert_eq!(e, Err("debug information puts GCtrace.traceno at 112, not at 104".into()));
         assert_eq!(from_debug_info(&HashMap::new()), Ok(None));

@@ -1,58 +1,25 @@
 //! A number of the globals, by name: what Lua code would see as `ngx.config.ngx_lua_version`.
 
 use crate::Vm;
-use crate::builtins::{NODE, untag};
 use crate::detect::reference;
 use crate::layout::gct;
-use crate::proto::read_string;
+use crate::value::{Table, Value};
 use upprof_memory::Memory;
+
+/// `ngx` has 100 fields; a package with more than this is not what is asked for.
+const MAX_NODES: usize = 1 << 14;
 
 /// The number at `path` below the main thread's globals, `None` where there is none.
 #[must_use]
 pub fn global_number(mem: &dyn Memory, vm: &Vm, path: &[&str]) -> Option<f64> {
     let (last, tables) = path.split_last()?;
-    let mut table = reference(mem, vm.fixed, vm.main_thread.wrapping_add(vm.fixed.l_env)).ok()?;
+    let globals = reference(mem, vm.fixed, vm.main_thread.wrapping_add(vm.fixed.l_env)).ok()?;
+    let mut table = Table::read(mem, vm, globals)?;
     for name in tables {
-        match untag(vm, field(mem, vm, table, name)?) {
-            (gct::TAB, address) => table = address,
-            _ => return None,
-        }
+        table = Table::read(mem, vm, table.get(mem, vm, name, MAX_NODES)?.object(gct::TAB)?)?;
     }
-    number(vm, field(mem, vm, table, last)?)
-}
-
-/// The tagged value under a string key.
-fn field(mem: &dyn Memory, vm: &Vm, table: u64, name: &str) -> Option<u64> {
-    /// `ngx` has 100 fields; a package with more than this is not what is asked for.
-    const MAX_NODES: usize = 1 << 14;
-    let f = vm.fixed;
-    if mem.u8(table.wrapping_add(f.gct)).ok()? != gct::TAB {
-        return None;
-    }
-    let node = reference(mem, f, table.wrapping_add(f.tab_node)).ok()?;
-    let n = (mem.u32(table.wrapping_add(f.tab_hmask)).ok()? as usize).saturating_add(1);
-    let bytes = mem.bytes(node, n.checked_mul(NODE)?, MAX_NODES * NODE).ok()?;
-    let word = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap_or_default());
-    bytes.chunks_exact(NODE).find_map(|node| {
-        let (kind, key) = untag(vm, word(&node[8..16]));
-        let same = kind == gct::STR
-            && read_string(mem, vm, key, name.len()).is_ok_and(|(text, cut)| !cut && text == name.as_bytes());
-        same.then(|| word(&node[..8]))
-    })
-}
-
-/// A tagged number (lj_obj.h): an integer where its tag says so, else the bits of a double.
-fn number(vm: &Vm, value: u64) -> Option<f64> {
-    /// `~LJ_TNUMX`: integers, in builds with dual numbers.
-    const INTEGER: u8 = 13;
-    let is_double = if vm.fixed.ref_size == 8 {
-        value >> 47 < 0x1fff2 // below every tag
-    } else {
-        value >> 32 < 0xffff_fff2
-    };
-    match untag(vm, value) {
-        _ if is_double => Some(f64::from_bits(value)),
-        (INTEGER, _) => Some(f64::from((value as u32).cast_signed())),
+    match table.get(mem, vm, last, MAX_NODES)? {
+        Value::Number(n) => Some(n),
         _ => None,
     }
 }
@@ -82,7 +49,7 @@ mod tests {
     }
 
     fn table(s: &mut Snapshot, at: u64, key: u64, value: u64) {
-        let mut head = vec![0; 56];
+        let mut head = vec![0; 64];
         head[9] = gct::TAB;
         head[40..48].copy_from_slice(&(at + 0x100).to_le_bytes());
         s.insert(at, head);

@@ -20,12 +20,38 @@ pub struct Era {
     pub cur_l: u16,
     /// `global_State.jit_base`
     pub jit_base: u16,
+    /// `global_State.gc.total`
+    pub gc_total: u16,
+    /// The string table in `global_State`: anchors, then `mask` 8 and `num` 12 bytes behind.
+    pub str_tab: u16,
+    /// `global_State.registrytv`
+    pub registry: u16,
     /// `GCstr.len`
     pub str_len: u16,
     /// Known values of `GG_G2DISP`.
     pub g2disp: ByFork,
     /// Known values of the offset of `jit_State.trace` from `global_State`.
     pub g2trace: ByFork,
+    /// Known places of `jit_State`'s members.
+    pub jit: Vec<JitOffsets>,
+}
+
+/// Where `jit_State` (lj_jit.h) keeps what inspectors read, from `global_State`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JitOffsets {
+    /// `GG_G2DISP` of the builds that this is for.
+    pub g2disp: u64,
+    /// `jit_State.trace`
+    pub trace: u64,
+    /// `jit_State.flags`
+    pub flags: u64,
+    /// `jit_State.param`
+    pub param: u64,
+    /// `jit_State.penalty`
+    pub penalty: u64,
+    /// `jit_State.mcarea`; `szmcarea` lies 24 and `szallmcarea` 32 bytes behind.
+    pub mcarea: u64,
 }
 
 /// Values by fork.
@@ -84,6 +110,26 @@ pub struct Fixed {
     pub l_env: u64,
     /// `sizeof(lua_State)` upstream.
     pub l_size: u64,
+    /// `lua_State.status`
+    pub l_status: u64,
+    /// `lua_State.base`, 8 bytes in both modes; `top` follows.
+    pub l_base: u64,
+    /// `lua_State.openupval`
+    pub l_openupval: u64,
+    /// `lua_State.cframe`, 8 bytes in both modes.
+    pub l_cframe: u64,
+    /// `lua_State.stacksize`, in slots.
+    pub l_stacksize: u64,
+    /// `GCproto.k`, from which references to constants go down.
+    pub pt_k: u64,
+    /// `GCproto.sizekgc`
+    pub pt_sizekgc: u64,
+    /// `GCproto.sizept`: bytes of the whole object.
+    pub pt_sizept: u64,
+    /// `GCproto.flags`
+    pub pt_flags: u64,
+    /// `GCproto.trace`
+    pub pt_trace: u64,
     /// `GCproto.sizebc`
     pub pt_sizebc: u64,
     /// `GCproto.chunkname`
@@ -94,12 +140,48 @@ pub struct Fixed {
     pub pt_lineinfo: u64,
     /// `sizeof(GCproto)`: the bytecode follows.
     pub pt_size: u64,
+    /// `GCfunc.nupvalues`
+    pub fn_nupvalues: u64,
+    /// `GCfunc.env`
+    pub fn_env: u64,
+    /// `GCfuncL.uvptr`: references to upvalues.
+    pub fn_uvptr: u64,
+    /// `GCfuncC.upvalue`: values.
+    pub fn_upvalue: u64,
     /// `GCfunc.ffid`
     pub fn_ffid: u64,
     /// `GCfunc.pc`: the first bytecode; of a Lua function it follows the prototype.
     pub fn_pc: u64,
     /// `GCfuncC.f`
     pub fn_f: u64,
+    /// `GCtab.colo`: slots of the array part that lie behind the table itself, negative once it moved.
+    pub tab_colo: u64,
+    /// `GCtab.array`
+    pub tab_array: u64,
+    /// `GCtab.metatable`
+    pub tab_metatable: u64,
+    /// `GCtab.asize`
+    pub tab_asize: u64,
+    /// `sizeof(GCtab)`
+    pub tab_size: u64,
+    /// `GCupval.closed`, `.tv`, `.v` and size
+    pub uv_closed: u64,
+    /// `GCupval.tv`: the value of a closed one.
+    pub uv_tv: u64,
+    /// `sizeof(GCupval)`
+    pub uv_size: u64,
+    /// `GCudata.env`
+    pub ud_env: u64,
+    /// `GCudata.len`
+    pub ud_len: u64,
+    /// `GCudata.metatable`
+    pub ud_metatable: u64,
+    /// `sizeof(GCudata)`: the payload follows.
+    pub ud_size: u64,
+    /// `GCcdata.ctypeid`
+    pub cd_ctypeid: u64,
+    /// `sizeof(GCcdata)`: the payload follows.
+    pub cd_size: u64,
     /// `GCtab.node`
     pub tab_node: u64,
     /// `GCtab.hmask`
@@ -114,6 +196,12 @@ pub struct Fixed {
     pub tr_snap: u64,
     /// `GCtrace.snapmap`
     pub tr_snapmap: u64,
+    /// `GCtrace.nins`.
+    pub tr_nins: u64,
+    /// `GCtrace.nchild`
+    pub tr_nchild: u64,
+    /// `sizeof(GCtrace)`
+    pub tr_size: u64,
     /// `GCtrace.startpt`
     pub tr_startpt: u64,
     /// `GCtrace.startpc`
@@ -143,14 +231,42 @@ pub const GC64: Fixed = Fixed {
     l_maxstack: 48,
     l_env: 72,
     l_size: 96,
+    l_status: 11,
+    l_base: 32,
+    l_openupval: 64,
+    l_cframe: 80,
+    l_stacksize: 88,
+    pt_k: 32,
+    pt_sizekgc: 48,
+    pt_sizept: 56,
+    pt_flags: 61,
+    pt_trace: 62,
     pt_sizebc: 12,
     pt_chunkname: 64,
     pt_firstline: 72,
     pt_lineinfo: 80,
     pt_size: 104,
-    fn_ffid: 10,
+    fn_nupvalues: 11,
+    fn_env: 16,
     fn_pc: 32,
+    fn_uvptr: 40,
+    fn_upvalue: 48,
+    fn_ffid: 10,
     fn_f: 40,
+    tab_colo: 11,
+    tab_array: 16,
+    tab_metatable: 32,
+    tab_asize: 48,
+    tab_size: 64,
+    uv_closed: 10,
+    uv_tv: 16,
+    uv_size: 48,
+    ud_env: 16,
+    ud_len: 24,
+    ud_metatable: 32,
+    ud_size: 48,
+    cd_ctypeid: 10,
+    cd_size: 16,
     tab_node: 40,
     tab_hmask: 52,
     tr_nsnap: 10,
@@ -158,6 +274,9 @@ pub const GC64: Fixed = Fixed {
     tr_nk: 40,
     tr_snap: 48,
     tr_snapmap: 56,
+    tr_nins: 12,
+    tr_nchild: 100,
+    tr_size: 120,
     tr_startpt: 64,
     tr_startpc: 72,
     tr_startins: 80,
@@ -178,14 +297,42 @@ pub const GC32: Fixed = Fixed {
     l_maxstack: 32,
     l_env: 44,
     l_size: 64,
+    l_status: 7,
+    l_base: 16,
+    l_openupval: 40,
+    l_cframe: 48,
+    l_stacksize: 56,
+    pt_k: 16,
+    pt_sizekgc: 24,
+    pt_sizept: 32,
+    pt_flags: 37,
+    pt_trace: 38,
     pt_sizebc: 8,
     pt_chunkname: 40,
     pt_firstline: 44,
     pt_lineinfo: 52,
     pt_size: 64,
-    fn_ffid: 6,
+    fn_nupvalues: 7,
+    fn_env: 8,
     fn_pc: 16,
+    fn_uvptr: 20,
+    fn_upvalue: 32,
+    fn_ffid: 6,
     fn_f: 24,
+    tab_colo: 7,
+    tab_array: 8,
+    tab_metatable: 16,
+    tab_asize: 24,
+    tab_size: 32,
+    uv_closed: 6,
+    uv_tv: 8,
+    uv_size: 24,
+    ud_env: 8,
+    ud_len: 12,
+    ud_metatable: 16,
+    ud_size: 24,
+    cd_ctypeid: 6,
+    cd_size: 8,
     tab_node: 20,
     tab_hmask: 28,
     tr_nsnap: 6,
@@ -193,6 +340,9 @@ pub const GC32: Fixed = Fixed {
     tr_nk: 24,
     tr_snap: 32,
     tr_snapmap: 40,
+    tr_nins: 8,
+    tr_nchild: 76,
+    tr_size: 96,
     tr_startpt: 48,
     tr_startpc: 52,
     tr_startins: 56,
@@ -208,6 +358,8 @@ pub const GC32: Fixed = Fixed {
 pub(crate) mod gct {
     /// String.
     pub(crate) const STR: u8 = 4;
+    /// Upvalue.
+    pub(crate) const UPVAL: u8 = 5;
     /// Thread.
     pub(crate) const THREAD: u8 = 6;
     /// Prototype.
@@ -216,8 +368,12 @@ pub(crate) mod gct {
     pub(crate) const FUNC: u8 = 8;
     /// Trace.
     pub(crate) const TRACE: u8 = 9;
+    /// cdata.
+    pub(crate) const CDATA: u8 = 10;
     /// Table.
     pub(crate) const TAB: u8 = 11;
+    /// Userdata.
+    pub(crate) const UDATA: u8 = 12;
 }
 
 #[cfg(test)]
@@ -230,13 +386,21 @@ mod tests {
         assert_eq!(all.iter().filter(|e| e.gc64).count(), 4);
         assert_eq!(all.iter().filter(|e| !e.gc64).count(), 5);
         for e in &all {
-            let step = if e.gc64 { 8 } else { 4 };
+            let step: u64 = if e.gc64 { 8 } else { 4 };
             // lj_obj.h: `GCRef cur_L; MRef jit_base;` follow each other in every version.
-            assert_eq!(e.jit_base, e.cur_l + step, "{}", e.id);
+            assert_eq!(u64::from(e.jit_base), u64::from(e.cur_l) + step, "{}", e.id);
             assert!(!e.g2disp.upstream.is_empty() && !e.g2disp.luajit2.is_empty(), "{}", e.id);
             // GG_State starts with the main thread; J lies between g and the dispatch table.
             for fork in [Fork::Upstream, Fork::Luajit2] {
                 assert!(e.g2trace.of(fork).iter().max() < e.g2disp.of(fork).iter().min(), "{}", e.id);
+                for disp in e.g2disp.of(fork) {
+                    assert!(e.jit.iter().any(|j| j.g2disp == *disp), "{}: no jit row for {disp}", e.id);
+                }
+            }
+            for j in &e.jit {
+                // lj_jit.h: 15 parameters, exit stub groups, 64 penalty slots, machine code areas.
+                let ordered = j.flags < j.trace && j.trace < j.param && j.param + 60 <= j.penalty;
+                assert!(ordered && j.penalty + 64 * step < j.mcarea && j.mcarea + 40 <= j.g2disp, "{j:?}");
             }
         }
     }

@@ -6,19 +6,22 @@
 //! [`upprof_memory::Memory`] only, opens no file and never writes. What cannot be verified is
 //! refused with the check that failed.
 
+mod block;
 mod builtins;
 mod debug_info;
 mod detect;
 mod global;
+pub mod inspect;
 mod layout;
 mod proto;
 pub mod source;
 mod trace;
+mod value;
 
 pub use builtins::{Builtins, builtins};
 pub use debug_info::{STRUCTS, from_debug_info};
 pub use detect::{CodeMap, Refusal, Vm, attach};
 pub use global::global_number;
-pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, eras};
+pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, JitOffsets, eras};
 pub use proto::{Proto, ProtoError};
 pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace};

@@ -1,13 +1,15 @@
 //! Reading the memory of another process.
 //!
 //! Owns the [`Memory`] trait, which every reader of LuaJIT's and nginx's structures is written
-//! against, and its two implementations: [`Live`] (a running process) and [`Snapshot`] (saved
-//! regions, for tests and offline work). It never writes to a process, never stops one, and knows
+//! against, and its implementations: [`Live`] (a running process), [`Snapshot`] (saved regions, for
+//! tests and offline work), and [`Cached`] over any of them (for many small reads). It never writes to a process, never stops one, and knows
 //! nothing of what the bytes mean.
 
+mod cached;
 mod live;
 mod snapshot;
 
+pub use cached::Cached;
 pub use live::Live;
 pub use snapshot::Snapshot;
 

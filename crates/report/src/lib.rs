@@ -6,6 +6,7 @@
 mod bundle;
 mod file;
 pub mod html;
+pub mod inspect;
 pub mod manifest;
 mod now;
 mod recording;

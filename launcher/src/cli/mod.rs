@@ -2,6 +2,7 @@
 //! `target`, `sampling` and `output`.
 
 mod capture;
+mod inspect;
 mod output;
 mod record;
 mod report;
@@ -21,6 +22,7 @@ Examples:
   upprof --pid 4711                         a master and its workers, no engine needed
   upprof record -c apisix -o flame.svg      one file instead of a bundle
   upprof stack -c apisix                    what every worker is doing, now
+  upprof inspect -c apisix                  what is in its memory: collector, JIT compiler, and more
 
 In a container:
   docker run --rm --privileged --pid=host \\
@@ -55,6 +57,9 @@ enum Command {
     /// Print one stack of C, Lua and kernel code for each worker, as it is now
     #[command(after_help = stack::EXAMPLES)]
     Stack(stack::Arguments),
+    /// Show what is in the target's memory: collector, JIT compiler, and more; needs no BPF
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(inspect::Arguments),
 }
 
 /// The command line as a request. Usage errors, `--help` and `--version` end the process here.
@@ -68,6 +73,7 @@ pub(crate) fn parse() -> Result<Request, Failure> {
         Some(Command::Record(record)) => record.plan().map(Request::Record),
         Some(Command::Report(report)) => report.plan().map(Request::Report),
         Some(Command::Stack(stack)) => stack.plan().map(Request::Stack),
+        Some(Command::Inspect(inspect)) => inspect.plan().map(Request::Inspect),
         None => arguments.capture.plan().map(Request::Capture),
     }
 }

@@ -30,8 +30,10 @@ pub(super) fn bundle(
 ) -> Result<(), Failure> {
     let voice = capture.plan.voice;
     let (profile, mut manifest) = describe(&capture.plan, target, processes, taken);
+    let inspected = crate::inspect::bundle::write(target, &bundle).map_err(|e| Failure::output(&e))?;
+    manifest.skipped.extend(inspected.skipped);
     let binaries = if capture.keep_binaries { kept_binaries(processes) } else { Vec::new() };
-    let archive = write_files(&binaries, &profile, &mut manifest, Some(taken), &bundle)
+    let archive = write_files(&binaries, inspected.artifacts, &profile, &mut manifest, Some(taken), &bundle)
         .map_err(|e| Failure::output(&e))?;
     let dir = bundle.finish().map_err(|e| Failure::output(&e))?;
     tell(&profile, taken, voice);
@@ -303,6 +305,7 @@ fn host() -> manifest::Host {
 /// Every file of the bundle, the manifest and the page last: they list the others. Returns the archive.
 pub(super) fn write_files(
     binaries: &[(String, &[u8])],
+    inspected: Vec<Artifact>,
     profile: &Profile,
     manifest: &mut Manifest,
     taken: Option<&Taken>,
@@ -313,6 +316,7 @@ pub(super) fn write_files(
         let size = bundle.write(exporter.path(), |out| exporter.write(profile, out))?;
         artifacts.push(artifact(exporter.path(), exporter.what(), Some(size)));
     }
+    artifacts.extend(inspected);
     for (path, bytes) in binaries {
         let size = bundle.write(path, |out| Ok(out.write_all(bytes)?))?;
         artifacts.push(artifact(path, "a binary of the target, as it was mapped", Some(size)));

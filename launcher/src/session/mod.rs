@@ -3,16 +3,17 @@
 mod finish;
 mod labels;
 mod lua;
-mod objects;
+pub(crate) mod objects;
 mod outputs;
 mod processes;
 mod record;
 mod report;
 mod sources;
 mod stack;
-mod target;
+pub(crate) mod target;
 mod traces;
-mod window;
+pub(crate) mod vms;
+pub(crate) mod window;
 
 use crate::failure::Failure;
 use crate::plan::{Capture, Plan, Request};
@@ -32,6 +33,7 @@ pub(crate) fn run(request: &Request) -> Result<(), Failure> {
         Request::Record(plan) => record::record(plan),
         Request::Report(plan) => report::report(plan),
         Request::Stack(plan) => stack::stack(plan),
+        Request::Inspect(plan) => crate::inspect::run(plan),
     }
 }
 

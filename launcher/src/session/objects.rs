@@ -12,20 +12,20 @@ type FileKey = (u32, u32, u64, std::path::PathBuf);
 
 /// All files seen so far, shared by the processes that map them.
 #[derive(Default)]
-pub(super) struct Library {
-    pub(super) objects: Objects,
+pub(crate) struct Library {
+    pub(crate) objects: Objects,
     images: HashMap<ObjectId, FileImage>,
     by_file: HashMap<FileKey, Option<ObjectId>>,
     vdso: Option<ObjectId>,
     symbols: HashMap<(ObjectId, &'static str), Option<u64>>,
     described: HashMap<ObjectId, Result<Option<Era>, String>>,
     /// Files that could not be used, and why.
-    pub(super) unusable: Vec<(String, String)>,
+    pub(crate) unusable: Vec<(String, String)>,
 }
 
 impl Library {
     /// The executable files of a process, reading those that are new.
-    pub(super) fn address_space(
+    pub(crate) fn address_space(
         &mut self,
         maps: &[Mapping],
         files: &Files<'_>,
@@ -104,12 +104,12 @@ impl Library {
     }
 
     /// The bytes of a file, for the bundle.
-    pub(super) fn image(&self, object: ObjectId) -> Option<&FileImage> {
+    pub(crate) fn image(&self, object: ObjectId) -> Option<&FileImage> {
         self.images.get(&object)
     }
 
     /// The address of an exported symbol in a process, whichever of its files exports it.
-    pub(super) fn symbol(&mut self, space: &AddressSpace, name: &'static str) -> Option<u64> {
+    pub(crate) fn symbol(&mut self, space: &AddressSpace, name: &'static str) -> Option<u64> {
         space.mapped().iter().find_map(|m| {
             let images = &self.images;
             let vaddr = self.symbols.entry((m.object, name)).or_insert_with(|| {
@@ -120,11 +120,23 @@ impl Library {
         })
     }
 
+    /// Its GNU build id, hexadecimal.
+    pub(crate) fn build_id(&self, object: ObjectId) -> Option<String> {
+        let id = Elf::parse(self.images.get(&object)?.bytes()).ok()?.build_id()?;
+        Some(id.iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    /// Whether it has a section of this name.
+    pub(crate) fn has_section(&self, object: ObjectId, name: &str) -> bool {
+        let image = self.images.get(&object);
+        image.is_some_and(|i| Elf::parse(i.bytes()).is_ok_and(|elf| elf.section_range(name).is_some()))
+    }
+
     /// The layout of LuaJIT that a file's debug information describes, if it has some.
     ///
     /// # Errors
     /// What makes a described build unreadable.
-    pub(super) fn described_luajit(&mut self, object: ObjectId) -> Result<Option<Era>, String> {
+    pub(crate) fn described_luajit(&mut self, object: ObjectId) -> Result<Option<Era>, String> {
         let images = &self.images;
         let read = || {
             let elf = Elf::parse(images.get(&object)?.bytes()).ok()?;
@@ -138,7 +150,7 @@ impl Library {
     }
 
     /// The version that the file which holds LuaJIT carries as text (`LUAJIT_VERSION`, luajit.h).
-    pub(super) fn luajit_version(&self, object: ObjectId) -> Option<String> {
+    pub(crate) fn luajit_version(&self, object: ObjectId) -> Option<String> {
         Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting("LuaJIT 2.")
     }
 }

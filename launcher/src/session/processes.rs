@@ -4,17 +4,17 @@ use super::labels::Layouts;
 use super::lua::LuaBook;
 use super::objects::Library;
 use super::target::Target;
+use super::vms;
 use crate::failure::Failure;
 use crate::ui::Voice;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use upprof_luajit::{CodeMap, Era, Vm};
+use upprof_luajit::Vm;
 use upprof_nginx::Owner;
 use upprof_probes::{
     Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, RequestLayout, TableId,
 };
-use upprof_stacks::{AddressSpace, Mapped, ObjectId, Objects};
+use upprof_stacks::{AddressSpace, Mapped, ObjectId};
 use upprof_target::{ProcessInfo, Role};
 
 /// One process of the target.
@@ -54,25 +54,6 @@ enum Policy {
     Workers,
     /// All: nothing here is nginx.
     All,
-}
-
-/// A process's code, for the detection of LuaJIT.
-struct Code<'a> {
-    space: &'a AddressSpace,
-    objects: &'a Objects,
-}
-
-impl CodeMap for Code<'_> {
-    fn code_mapping(&self, addr: u64) -> Option<Range<u64>> {
-        self.space.find(addr).map(|m| m.start..m.end)
-    }
-
-    fn function(&self, addr: u64) -> Option<Range<u64>> {
-        let m = self.space.find(addr)?;
-        let f = self.objects.get(m.object).table.function_at(addr.wrapping_sub(m.bias))?;
-        let at = |v: u32| u64::from(v).wrapping_add(m.bias);
-        Some(at(f.start)..at(f.end))
-    }
 }
 
 impl Processes {
@@ -143,7 +124,7 @@ impl Processes {
         let Ok(maps) = target.proc.maps(pid) else { return false };
         let memory = info.memory();
         let space = self.library.address_space(&maps, &target.files(&info), &memory);
-        let (vms, lua_unavailable) = self.find_vms(&space, &memory);
+        let (vms, lua_unavailable) = vms::find(&mut self.library, &space, &memory);
         let spec = ProcessSpec {
             stack_span: stack_span(target.proc.stack_limit_bytes(pid).ok().flatten()),
             vms: vms
@@ -171,44 +152,6 @@ impl Processes {
         true
     }
 
-    /// The Lua VMs of a process by nginx's symbols, each verified, or why there is none.
-    fn find_vms(
-        &mut self,
-        space: &AddressSpace,
-        memory: &upprof_memory::Live,
-    ) -> (Vec<(Owner, Vm)>, Option<String>) {
-        let mut vms = Vec::new();
-        let mut reasons = Vec::new();
-        for owner in [Owner::Http, Owner::Stream] {
-            let library = std::cell::RefCell::new(&mut self.library);
-            let symbol = |name: &str| {
-                let known = upprof_nginx::SYMBOLS.iter().find(|s| **s == name)?;
-                library.borrow_mut().symbol(space, known)
-            };
-            let state = match upprof_nginx::lua_state(memory, &symbol, owner) {
-                Ok(state) => state,
-                Err(e) => {
-                    reasons.push(format!("{owner}: {e}"));
-                    continue;
-                }
-            };
-            let described = match self.described_luajit(space) {
-                Ok(era) => era,
-                Err(why) => {
-                    reasons.push(format!("{owner}: {why}"));
-                    continue;
-                }
-            };
-            let code = Code { space, objects: &self.library.objects };
-            match upprof_luajit::attach(memory, &code, state, described.as_ref()) {
-                Ok(vm) => vms.push((owner, vm)),
-                Err(e) => reasons.push(format!("{owner}: {e}")),
-            }
-        }
-        let why = vms.is_empty().then(|| reasons.join("; "));
-        (vms, why)
-    }
-
     /// How to read the requests that a VM runs for; where that cannot be done, the reason is told once.
     fn requests(
         &mut self,
@@ -233,15 +176,6 @@ impl Processes {
             }
         }
         layout
-    }
-
-    /// What debug information says of the LuaJIT in this process: of the file that exports `lua_newstate`.
-    fn described_luajit(&mut self, space: &AddressSpace) -> Result<Option<Era>, String> {
-        let Some(at) = self.library.symbol(space, "lua_newstate") else { return Ok(None) };
-        match space.find(at) {
-            Some(mapped) => self.library.described_luajit(mapped.object),
-            None => Ok(None),
-        }
     }
 
     /// Room in the kernel for what is known now, and for what may come during the window: reloads

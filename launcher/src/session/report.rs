@@ -53,7 +53,8 @@ fn bundle(recording: Recording, out: &Path, report: &Report) -> Result<(), Failu
     let started = Utc::from_unix_ns(profile.started_unix_ns);
     let failed = |e| Failure::output(&e);
     let bundle = BundleDir::create(out, &label, started).map_err(failed)?;
-    let archive = finish::write_files(&[], &profile, &mut manifest, None, &bundle).map_err(failed)?;
+    let archive =
+        finish::write_files(&[], Vec::new(), &profile, &mut manifest, None, &bundle).map_err(failed)?;
     let dir = bundle.finish().map_err(failed)?;
     report.voice.note(&format!("archive: {}", shown_path(&archive)));
     crate::ui::say(&format!("open {}", shown_path(&dir.join(Page::PATH))));

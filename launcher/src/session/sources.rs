@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use upprof_luajit::source::{Chunk, name_at};
-use upprof_profile::raw::{PackedFrame, RawFrame};
 use upprof_profile::Doubt;
+use upprof_profile::raw::{PackedFrame, RawFrame};
 use upprof_stacks::{LuaName, LuaNames};
 use upprof_target::Files;
 

@@ -1,12 +1,12 @@
-//! Who is profiled: the plan's name made concrete.
+//! Who is looked at: the plan's name made concrete.
 
 use crate::failure::Failure;
 use crate::plan::{TargetPlan, Who};
 use upprof_target::{Container, Discovery, Engine, Files, Proc, ProcessInfo};
 
-/// The target of a capture.
+/// Who is looked at.
 pub(crate) struct Target {
-    pub(super) proc: Proc,
+    pub(crate) proc: Proc,
     pub(super) container: Option<Container>,
     engine: Option<Box<dyn Engine>>,
     pids: Vec<u32>,
@@ -22,7 +22,7 @@ pub(super) fn check_privileges() -> Result<(), Failure> {
 }
 
 impl Target {
-    pub(super) fn find(plan: &TargetPlan) -> Result<Self, Failure> {
+    pub(crate) fn find(plan: &TargetPlan) -> Result<Self, Failure> {
         let proc = Proc::default();
         if !proc.in_init_pid_namespace().unwrap_or(false) {
             return Err(Failure::not_host_pids());
@@ -38,7 +38,7 @@ impl Target {
     }
 
     /// The name of the bundle's folder.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match &self.container {
             Some(c) => c.name.clone(),
             None => format!("pid-{}", self.pids.first().copied().unwrap_or_default()),
@@ -46,7 +46,7 @@ impl Target {
     }
 
     /// All processes that belong to the target now.
-    pub(super) fn processes(&self) -> Result<Vec<ProcessInfo>, Failure> {
+    pub(crate) fn processes(&self) -> Result<Vec<ProcessInfo>, Failure> {
         let mut found = Vec::new();
         for pid in &self.pids {
             let some = match self.container {
@@ -61,7 +61,7 @@ impl Target {
     }
 
     /// The files that a process of the target sees.
-    pub(super) fn files(&self, process: &ProcessInfo) -> Files<'_> {
+    pub(crate) fn files(&self, process: &ProcessInfo) -> Files<'_> {
         let files = Files::of(&self.proc, process);
         match (&self.engine, &self.container) {
             (Some(engine), Some(container)) => files.with_engine(engine.as_ref(), &container.id),

@@ -19,10 +19,10 @@ const POLL: Duration = Duration::from_millis(100);
 const REDRAW: Duration = Duration::from_millis(250);
 
 /// Ctrl-C and SIGTERM: the first ends the window, the second ends the process with 130.
-pub(super) struct Signals(Arc<AtomicBool>);
+pub(crate) struct Signals(Arc<AtomicBool>);
 
 impl Signals {
-    pub(super) fn install() -> Self {
+    pub(crate) fn install() -> Self {
         const SECOND_INTERRUPT: i32 = 130;
         let seen = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -36,7 +36,7 @@ impl Signals {
         Self(seen)
     }
 
-    fn stop(&self) -> bool {
+    pub(crate) fn stop(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

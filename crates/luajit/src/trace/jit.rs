@@ -31,6 +31,16 @@ impl Jit {
         Some(Self { traces, areas: find_areas(mem, vm, traces) })
     }
 
+    /// The lists at places that are known otherwise: `jit_State.trace` and `jit_State.mcarea`.
+    pub(crate) fn at(traces: u64, areas: u64) -> Self {
+        Self { traces, areas: Some(areas) }
+    }
+
+    /// Address of `jit_State.trace`.
+    pub(crate) fn traces_at(&self) -> u64 {
+        self.traces
+    }
+
     /// Every trace there is now, by number. One read a trace.
     #[must_use]
     pub fn all(&self, mem: &dyn Memory, vm: &Vm) -> Vec<Trace> {

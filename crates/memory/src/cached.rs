@@ -1,0 +1,171 @@
+use crate::{Memory, ReadError};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// Memory that is read in chunks, each once: for walks over very many small objects, where a system
+/// call an object would take seconds. What is read later is from the time of its chunk's first read.
+pub struct Cached<'a> {
+    below: &'a dyn Memory,
+    state: RefCell<State>,
+    max_chunks: usize,
+}
+
+const CHUNK: usize = 64 << 10;
+const PAGE: usize = 4096;
+
+#[derive(Default)]
+struct State {
+    chunks: Vec<Chunk>,
+    index: HashMap<u64, usize>,
+    /// Neighbours in a walk are often neighbours in memory.
+    last: Option<(u64, usize)>,
+}
+
+enum Chunk {
+    Whole(Box<[u8]>),
+    /// At the edge of a mapping: each page that is there.
+    Pages(Vec<Option<Box<[u8]>>>),
+}
+
+impl<'a> Cached<'a> {
+    /// A view of `below` that holds at most `max_bytes`; beyond that it forgets, and reads again.
+    #[must_use]
+    pub fn new(below: &'a dyn Memory, max_bytes: usize) -> Self {
+        Self { below, state: RefCell::default(), max_chunks: (max_bytes / CHUNK).max(1) }
+    }
+
+    /// Bytes held, and so read, since it was made or last forgot.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.state.borrow().chunks.len() * CHUNK
+    }
+
+    /// The index of the chunk `key`, read if it is not there yet.
+    fn chunk(&self, state: &mut State, key: u64) -> Result<usize, ReadError> {
+        if let Some((last, i)) = state.last
+            && last == key
+        {
+            return Ok(i);
+        }
+        let i = match state.index.get(&key) {
+            Some(i) => *i,
+            None => {
+                let chunk = self.fetch(key)?;
+                if state.chunks.len() >= self.max_chunks {
+                    state.chunks.clear();
+                    state.index.clear();
+                }
+                state.chunks.push(chunk);
+                state.index.insert(key, state.chunks.len() - 1);
+                state.chunks.len() - 1
+            }
+        };
+        state.last = Some((key, i));
+        Ok(i)
+    }
+
+    fn fetch(&self, key: u64) -> Result<Chunk, ReadError> {
+        let at = key.wrapping_mul(CHUNK as u64);
+        let mut bytes = vec![0; CHUNK];
+        match self.below.read(at, &mut bytes) {
+            Ok(()) => return Ok(Chunk::Whole(bytes.into())),
+            Err(e @ (ReadError::Gone | ReadError::Denied)) => return Err(e),
+            Err(_) => {}
+        }
+        let page = |i: usize| {
+            let mut bytes = vec![0; PAGE];
+            let there = self.below.read(at.wrapping_add((i * PAGE) as u64), &mut bytes).is_ok();
+            there.then(|| bytes.into())
+        };
+        Ok(Chunk::Pages((0..CHUNK / PAGE).map(page).collect()))
+    }
+}
+
+impl Memory for Cached<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let miss = ReadError::Unmapped { addr, len: buf.len() };
+        if addr.checked_add(buf.len() as u64).is_none() {
+            return Err(miss);
+        }
+        let state = &mut *self.state.borrow_mut();
+        let mut done = 0;
+        while done < buf.len() {
+            let at = addr + done as u64;
+            let i = self.chunk(state, at / CHUNK as u64)?;
+            let offset = (at % CHUNK as u64) as usize;
+            let from = match &state.chunks[i] {
+                Chunk::Whole(bytes) => &bytes[offset..],
+                Chunk::Pages(pages) => &pages[offset / PAGE].as_deref().ok_or(miss)?[offset % PAGE..],
+            };
+            let n = from.len().min(buf.len() - done);
+            buf[done..done + n].copy_from_slice(&from[..n]);
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Snapshot;
+    use std::cell::Cell;
+
+    struct Counting(Snapshot, Cell<u32>);
+
+    impl Memory for Counting {
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+            self.1.set(self.1.get() + 1);
+            self.0.read(addr, buf)
+        }
+    }
+
+    fn world() -> Counting {
+        let mut s = Snapshot::default();
+        let bytes: Vec<u8> = (0..3 * CHUNK).map(|i| (i % 251) as u8).collect();
+        s.insert(CHUNK as u64, bytes);
+        // A mapping that is smaller than a chunk.
+        s.insert(8 * CHUNK as u64 + PAGE as u64, vec![7; PAGE]);
+        Counting(s, Cell::new(0))
+    }
+
+    #[test]
+    fn reads_are_the_same_and_fewer() {
+        let below = world();
+        let cached = Cached::new(&below, 16 << 20);
+        let start = CHUNK as u64;
+        for at in (start..start + 2 * CHUNK as u64).step_by(1000) {
+            let mut a = [0; 1500];
+            cached.read(at, &mut a).expect("mapped");
+            let mut b = [0; 1500];
+            below.0.read(at, &mut b).expect("mapped");
+            assert_eq!(a, b, "{at:#x}");
+        }
+        assert!(below.1.get() <= 3, "{} reads", below.1.get());
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_and_its_neighbour_is_not() {
+        let below = world();
+        let cached = Cached::new(&below, 16 << 20);
+        let page = 8 * CHUNK as u64 + PAGE as u64;
+        assert_eq!(cached.u64(page), Ok(0x0707_0707_0707_0707));
+        assert!(cached.u64(page - 4).is_err());
+        assert!(cached.u64(page + PAGE as u64 - 4).is_err());
+        assert!(cached.u64(0).is_err());
+        assert!(cached.u64(u64::MAX - 3).is_err());
+    }
+
+    #[test]
+    fn it_forgets_rather_than_grows() {
+        let below = world();
+        let cached = Cached::new(&below, CHUNK);
+        for _ in 0..3 {
+            for i in 1..4 {
+                let at = i * CHUNK as u64;
+                assert_eq!(cached.u64(at), below.0.u64(at));
+                assert!(cached.held_bytes() <= CHUNK);
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! A validated request to look.
+
+use crate::plan::TargetPlan;
+use crate::ui::Voice;
+use std::time::Duration;
+
+/// One `upprof inspect`.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) target: TargetPlan,
+    /// Names of inspectors; empty: the default ones.
+    pub(crate) what: Vec<String>,
+    pub(crate) ask: Ask,
+    pub(crate) json: bool,
+    /// Look again after this time, until stopped.
+    pub(crate) watch: Option<Duration>,
+    pub(crate) voice: Voice,
+}
+
+/// What single inspectors are asked beside their name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// Most objects of a heap that are looked at.
+    pub(crate) max_objects: u32,
+}
