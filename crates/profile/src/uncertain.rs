@@ -74,9 +74,7 @@ impl Doubt {
     pub fn of(frame: &Frame) -> Option<Self> {
         match frame.kind {
             FrameKind::Marker => Self::marked(&frame.name),
-            FrameKind::Trace => [Self::TRACE_GONE, Self::TRACE_UNKNOWN]
-                .contains(&frame.name.as_str())
-                .then_some(Self::TraceGone),
+            FrameKind::Trace => Self::of_trace(&frame.name),
             FrameKind::Unknown if frame.name == Self::FUNCTION_GONE => Some(Self::FunctionGone),
             FrameKind::Unknown => Some(Self::UnknownCode),
             _ => None,
