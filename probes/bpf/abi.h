@@ -38,6 +38,8 @@ enum upprof_limits {
 	 * and Lua; twice the frames is more than any honest stack needs.
 	 */
 	MAX_WALK_STEPS = 1024,
+	/* Suspended threads shown below a coroutine or light thread: who resumed or spawned it, and so on. */
+	MAX_PARENTS = 8,
 	/* Rows of one indexed piece of text: one a byte at worst, halved by each step of a search. */
 	ROW_SEARCH_STEPS = 9,
 	/* log2(MAX_MAPPINGS) + 1 */
@@ -134,7 +136,7 @@ struct lua_layout {
 	u16 tr_startpc; /* offsets in GCtrace */
 	u16 tr_startins;
 	u16 tr_spadjust;
-	u16 pad;
+	u16 l_exdata2; /* offset in lua_State: OpenResty's LuaJIT since 2020-10; 0: there is none */
 };
 UPPROF_ASSERT(sizeof(struct lua_layout) == 16);
 
@@ -202,6 +204,8 @@ enum mark {
 	MARK_OPT = 7,
 	MARK_ASM = 8,
 	MARK_LEAF_UNSURE = 9, /* the function below is where L->base points; no candidate passed the check */
+	MARK_COROUTINE = 10,    /* above: a coroutine of ngx_lua; below: who resumed it, suspended meanwhile */
+	MARK_LIGHT_THREAD = 11, /* above: a light thread; below: who spawned it, suspended where it is now */
 };
 
 /* One frame. 16 bytes, so that hashing is two multiplications. */

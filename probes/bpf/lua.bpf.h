@@ -47,7 +47,7 @@ enum {
 #define PC_UNKNOWN 0xffffffffU
 
 struct lua_thread {
-	u64 g, base, stack, maxstack, cframe;
+	u64 g, base, stack, maxstack, cframe, exdata2;
 	u8 gct;
 };
 
@@ -84,9 +84,11 @@ NOINLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
 			u8 marked, gct, ffid, status;
 			u32 pad;
 			u64 glref, gclist, base, top, maxstack, stack, openupval, env, cframe;
+			u64 stacksize, exdata, exdata2; /* where there are any */
 		} raw;
-		if (read_user(&raw, sizeof(raw), l))
+		if (read_user(&raw, vm->layout.l_exdata2 ? sizeof(raw) : sizeof(raw) - 24, l))
 			return -1;
+		t->exdata2 = vm->layout.l_exdata2 ? raw.exdata2 : 0;
 		t->gct = raw.gct;
 		t->g = raw.glref;
 		t->base = raw.base;
@@ -101,9 +103,11 @@ NOINLINE int read_thread(const struct lua_vm *vm, u64 l, struct lua_thread *t)
 			u64 base, top;
 			u32 maxstack, stack, openupval, env;
 			u64 cframe;
+			u64 stacksize, exdata, exdata2; /* where there are any */
 		} raw;
-		if (read_user(&raw, sizeof(raw), l))
+		if (read_user(&raw, vm->layout.l_exdata2 ? sizeof(raw) : sizeof(raw) - 24, l))
 			return -1;
+		t->exdata2 = vm->layout.l_exdata2 ? raw.exdata2 : 0;
 		t->gct = raw.gct;
 		t->g = raw.glref;
 		t->base = raw.base;
@@ -237,6 +241,7 @@ INLINE int begin_lua(struct walk *w, u64 l, const struct lua_thread *t, u64 cf)
 	w->stack_lo = t->stack;
 	w->stack_hi = t->maxstack;
 	w->frame = t->base - slot_bytes();
+	w->co_ctx = t->exdata2;
 	w->jit_base = jit_base;
 	w->vmstate = vmstate;
 	w->vm_state = vm_state_of(vmstate, jit_base);
@@ -524,6 +529,11 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 	u64 next = c->word[4] & ~(u64)CFRAME_MASK;
 	u64 cf = w->cf;
 
+	/* A parent is on no C stack: what follows is known since the segment that it was reached from. */
+	if (w->n_parents) {
+		w->phase = PHASE_PARENT;
+		return 0;
+	}
 	w->ip = c->word[9];
 	w->bp = c->word[8];
 	w->bx = c->word[7];
@@ -537,14 +547,14 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 	 */
 	if (!next && in_vm_text(vm, w->ip))
 		next = w->sp;
+	w->segment++;
+	w->phase = next ? PHASE_NATIVE : PHASE_PARENT;
 	if (next && next < w->sp) {
 		count(COUNT_LUA_BROKEN);
 		next = 0;
 	}
 	w->cf = next;
 	w->tail = next ? TAIL_NONE : TAIL_DUE;
-	w->segment++;
-	w->phase = PHASE_NATIVE;
 	return 0;
 }
 
@@ -588,6 +598,7 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 			w->stack_lo = t.stack;
 			w->stack_hi = t.maxstack;
 			w->frame = t.base - slot_bytes();
+			w->co_ctx = t.exdata2;
 		}
 		w->pc = cframe_pc(vm, c);
 	}

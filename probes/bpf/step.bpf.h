@@ -3,8 +3,8 @@
 #ifndef UPPROF_STEP_H
 #define UPPROF_STEP_H
 
-#include "lua.bpf.h"
 #include "native.bpf.h"
+#include "parents.bpf.h"
 
 /* Places of 16 bytes that machine code's frame may have: up to 256 spill slots of 4 bytes (lj_asm.c). */
 enum { MAX_SPILL_STEPS = 66 };
@@ -16,6 +16,8 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->segment = 0;
 	w->cf = 0;
 	w->l = 0;
+	w->co_ctx = 0;
+	w->n_parents = 0;
 	w->frame = 0;
 	w->pc = 0;
 	w->jit_base = 0;
@@ -174,6 +176,8 @@ INLINE long walk_step(struct walk *w, const struct process_info *p)
 {
 	if (w->phase == PHASE_LUA)
 		step_lua(w, &w->vm);
+	else if (w->phase == PHASE_PARENT)
+		step_parent(w, &w->vm);
 	else
 		step_c(w, p);
 	return w->phase == PHASE_DONE;

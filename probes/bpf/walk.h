@@ -22,6 +22,7 @@ enum walk_phase {
 	PHASE_NATIVE = 0,
 	PHASE_LUA = 1,
 	PHASE_DONE = 2,
+	PHASE_PARENT = 3, /* all of a thread has been shown; who resumed or spawned it may follow */
 };
 
 /* A C frame of LuaJIT's interpreter, 80 bytes from its rsp (docs/luajit.md 3.4). */
@@ -114,6 +115,9 @@ struct walk {
 	u64 cf;        /* C frame where the next Lua segment lives, 0: none known */
 	u64 l;         /* its lua_State */
 	u64 leaf_l;    /* the lua_State of the innermost segment */
+	u64 co_ctx;    /* its exdata2: ngx_lua's bookkeeping of l, unless another's */
+	u32 n_parents; /* l is not on this stack but so many times the parent of one that is */
+	u32 pad;
 	u64 stack_lo;  /* of l: first slot */
 	u64 stack_hi;  /* of l: maxstack */
 	u64 frame;     /* slot of the Lua frame to look at next */

@@ -40,6 +40,8 @@ pub struct LuaLayout {
     pub tr_startins: u16,
     /// `GCtrace.spadjust`
     pub tr_spadjust: u16,
+    /// `lua_State.exdata2`; 0 where there is none.
+    pub l_exdata2: u16,
 }
 
 /// Where a request says whose it is: `struct request_layout` of `abi.h`.
@@ -116,7 +118,7 @@ impl ProcessSpec {
                     tr_startpc: vm.layout.tr_startpc,
                     tr_startins: vm.layout.tr_startins,
                     tr_spadjust: vm.layout.tr_spadjust,
-                    pad: 0,
+                    l_exdata2: vm.layout.l_exdata2,
                 },
                 request: types::request_layout {
                     method: vm.request.method,

@@ -7,6 +7,7 @@ pub mod host;
 mod image;
 mod lua;
 mod machine;
+pub mod ngx_lua;
 pub mod random;
 pub mod scenes;
 mod view;

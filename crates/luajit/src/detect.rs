@@ -266,6 +266,15 @@ pub(crate) fn reference(mem: &dyn Memory, fixed: &Fixed, addr: u64) -> Result<u6
 }
 
 impl Vm {
+    /// Offset of `lua_State.exdata2`, where ngx_lua keeps its bookkeeping of a thread: OpenResty's LuaJIT
+    /// since 2020-10 (v2.1-20201008). `None` where there is no such member.
+    #[must_use]
+    pub fn exdata2(&self) -> Option<u64> {
+        const EXDATA: u64 = 8;
+        let size = self.g.wrapping_sub(self.main_thread);
+        (size == self.fixed.l_size + 2 * EXDATA).then_some(self.fixed.l_size + EXDATA)
+    }
+
     /// Mode, fork and era in one phrase, for manifests.
     #[must_use]
     pub fn describe(&self) -> String {

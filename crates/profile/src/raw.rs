@@ -108,10 +108,14 @@ pub enum Mark {
     Assemble,
     /// The Lua function below could not be proven to be the leaf.
     LeafUnsure,
+    /// Above runs a coroutine of ngx_lua; below is who resumed it.
+    Coroutine,
+    /// Above runs a light thread of ngx_lua; below is who spawned it, where it is suspended now.
+    LightThread,
 }
 
 impl Mark {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::NativeLost,
         Self::LuaLost,
         Self::Truncated,
@@ -121,6 +125,8 @@ impl Mark {
         Self::Optimize,
         Self::Assemble,
         Self::LeafUnsure,
+        Self::Coroutine,
+        Self::LightThread,
     ];
 
     fn from_abi(n: u64) -> Option<Self> {
@@ -140,6 +146,8 @@ impl Mark {
             Self::Optimize => "JIT optimiser",
             Self::Assemble => "JIT assembler",
             Self::LeafUnsure => "leaf function unsure",
+            Self::Coroutine => "coroutine",
+            Self::LightThread => "light thread",
         }
     }
 }
@@ -343,7 +351,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_unknown_not_wrong() {
-        for bad in [packed(6, 0, 0), packed(6, 10, 0), packed(7, 1, 0), packed(0, 1, 0)] {
+        for bad in [packed(6, 0, 0), packed(6, 12, 0), packed(7, 1, 0), packed(0, 1, 0)] {
             assert_eq!(bad.unpack(), RawFrame::Unknown(bad));
         }
         assert_eq!(Outcome::from_abi(200), Outcome::Unknown);

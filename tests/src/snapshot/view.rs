@@ -21,6 +21,7 @@ impl Machine {
             tr_startpc: small(l.trace.startpc),
             tr_startins: small(l.trace.startins),
             tr_spadjust: small(l.trace.spadjust),
+            l_exdata2: small(l.thread.size_luajit2 - 8),
         }
     }
 

@@ -7,10 +7,11 @@
 //! are counted.
 
 mod capture;
+mod coroutines;
 mod phases;
 
 use capture::{
-    ANY_C, CALLBACKS, CALLS, CAPTURE, COMPILED, CONTENT, COROUTINES, Capture, LIBRARIES, MIN_SAMPLES,
+    ANY_C, CALLBACKS, CALLS, CAPTURE, COMPILED, CONTENT, Capture, LIBRARIES, MIN_SAMPLES,
     TO_CONTENT, also_called_by, always_called_by, always_through, entry, lua, then,
 };
 use upprof_tests::harness::stacks::{Stack, is_lua};
@@ -118,26 +119,6 @@ fn finalizers_run_in_the_collector() {
     let chain = then(entry("M.finalizer_entry", CALLBACKS), &["cfunc:collectgarbage"]);
     also_called_by(&lua("finalizer_work", CALLBACKS), &chain);
     also_called_by(&lua("userdata_finalizer_work", CALLBACKS), &chain);
-}
-
-#[test]
-fn raw_coroutines_nest_and_keep_their_parents() {
-    let (outer, inner) = (lua("raw_coroutine_body", COROUTINES), lua("raw_coroutine_inner", COROUTINES));
-    let resumed = then(entry("M.raw_coroutine_entry", COROUTINES), &["cfunc:coroutine._resume"]);
-    always_called_by(&outer, std::slice::from_ref(&resumed));
-    always_called_by(&inner, &[then(resumed, &[&outer, "cfunc:coroutine._resume"])]);
-    always_through(&inner, &TO_CONTENT);
-}
-
-#[test]
-fn coroutines_and_light_threads_of_ngx_lua_have_no_parent_on_the_stack() {
-    for body in
-        ["coroutine_body_generator", "coroutine_nested_outer", "coroutine_nested_inner", "light_thread_body"]
-    {
-        let body = lua(body, COROUTINES);
-        always_called_by(&body, &[vec![]]);
-        always_through(&body, &["_start", "main", "ngx_master_process_cycle", "ngx_http_lua_run_thread"]);
-    }
 }
 
 #[test]
