@@ -323,9 +323,9 @@ impl Machine {
         self.running.push(Function { vaddr: 0, ..host::HELPER });
     }
 
-    /// Machine code calls C.
+    /// Machine code calls C. The return address is one past an address inside the call.
     pub fn trace_calls(&mut self, f: Function) {
-        self.regs.ip = MCODE + 0x30;
+        self.regs.ip = MCODE + 0x31;
         self.call(f);
     }
 
