@@ -146,8 +146,6 @@ impl Catcher {
         let read = |at: u64, to: &mut [u8]| memory.read(at, to).is_ok();
         let walked = self.walker.walk(read, self.described.get(&pid)?, &asleep.registers);
         Some(RawStack {
-            label: 0,
-            phase: None,
             key: StackKey(0, 0),
             pid,
             frames: walked.frames,
