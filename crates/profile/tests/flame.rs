@@ -3,7 +3,7 @@
 mod common;
 
 use roxmltree::{Document, Node, ParsingOptions};
-use upprof_profile::export::{Exporter, FlameGraph, FlameView, frame_text, legend};
+use upprof_profile::export::{Exporter, FlameGraph, FlameView, Style, frame_text, legend};
 use upprof_profile::{Frame, FrameKind, OriginId, Profile, Role, Sample, VmState};
 
 fn svg(view: FlameView, profile: &Profile) -> String {
@@ -54,6 +54,22 @@ fn nearest(fill: &str) -> FrameKind {
     let distance =
         |a: [u8; 3]| -> i32 { a.iter().zip(rgb(fill)).map(|(x, y)| (i32::from(*x) - y).pow(2)).sum() };
     legend().iter().min_by_key(|e| distance(e.rgb)).expect("a legend").kind
+}
+
+#[test]
+fn a_picture_of_a_part_says_so() {
+    let focused = common::tiny().focused("ho<t>", |text| text.contains("hot"));
+    let style = Style { lines: true, inverted: true };
+    let mut out = Vec::new();
+    FlameGraph::styled(FlameView::All, style).write(&focused, &mut out).expect("a Vec takes everything");
+    let svg = String::from_utf8(out).expect("SVG is UTF-8");
+    let document = parse(&svg);
+    let subtitle = words(by_id(&document, "subtitle"));
+    assert!(subtitle.starts_with("only stacks with ho<t>: 50 of 100 samples"), "{subtitle}");
+    assert!(subtitle.contains("inverted"), "{subtitle}");
+    let boxes = boxes(&document);
+    let hot = boxes.iter().find(|(text, _)| text == "lua:hot@/app/hot.lua:5#7").expect("hot with its line");
+    assert_eq!(nearest(hot.1), FrameKind::Lua);
 }
 
 #[test]

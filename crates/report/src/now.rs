@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde::Serialize;
-use upprof_profile::export::{ExportError, escape, escape_up_to, located_text, write_json};
+use upprof_profile::export::{ExportError, escape_up_to, located_text, write_json};
 use upprof_profile::{Frame, FrameKind, Process, Profile, Role, Sample, VmState};
 
 /// Longest reason that is shown, in characters.
@@ -12,8 +12,7 @@ const MAX_REASON: usize = 300;
 const VERSION: u32 = 1;
 
 /// What a process was doing when its stack was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doing {
     /// It was on a CPU.
     Running,
@@ -76,6 +75,15 @@ impl Doing {
         }
     }
 
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::WaitingForCpu => "waiting_for_cpu",
+            Self::Waiting => "waiting",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
     fn missing(&self) -> Option<&str> {
         match self {
             Self::Unknown(why) => Some(why),
@@ -128,7 +136,7 @@ impl Now<'_> {
             pid: process.pid,
             ns_pid: process.ns_pid,
             role: process.role,
-            doing: doing.text(),
+            doing: doing.name(),
             vmstate: sample.map(|s| s.vmstate),
             missing: doing.missing(),
             lua_unavailable: process.lua_unavailable.as_deref(),
@@ -141,7 +149,7 @@ impl Now<'_> {
         let document = Document {
             format: "upprof-stacks",
             version: VERSION,
-            container: &escape(&self.profile.container),
+            container: &self.profile.container,
             processes: processes.collect(),
         };
         Ok(write_json(out, &document)?)

@@ -47,8 +47,11 @@ pub enum RecordingError {
     #[error("its layout is version {0}, and this upprof reads up to {VERSION}")]
     Version(u32),
     /// It unpacks into more than any recording is.
-    #[error("it is larger than {} MiB unpacked", MAX_BYTES >> 20)]
-    TooLarge,
+    #[error("it unpacks into more than {max_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
     /// The profile in it contradicts itself.
     #[error(transparent)]
     Profile(#[from] InvalidDocument),
@@ -98,10 +101,14 @@ impl Recording {
     /// # Errors
     /// [`RecordingError`].
     pub fn read(input: impl Read) -> Result<Self, RecordingError> {
+        Self::read_up_to(input, MAX_BYTES)
+    }
+
+    fn read_up_to(input: impl Read, max_bytes: u64) -> Result<Self, RecordingError> {
         let mut json = Vec::new();
-        GzDecoder::new(input).take(MAX_BYTES + 1).read_to_end(&mut json)?;
-        if json.len() as u64 > MAX_BYTES {
-            return Err(RecordingError::TooLarge);
+        GzDecoder::new(input).take(max_bytes + 1).read_to_end(&mut json)?;
+        if json.len() as u64 > max_bytes {
+            return Err(RecordingError::TooLarge { max_bytes });
         }
         let header: Header = serde_json::from_slice(&json)?;
         if header.format != FORMAT {
@@ -113,5 +120,23 @@ impl Recording {
         let content: Content = serde_json::from_slice(&json)?;
         drop(json);
         Ok(Self { profile: content.profile.into_profile()?, manifest: content.manifest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_unpacks_into_too_much_is_not_unpacked() {
+        let mut file = Vec::new();
+        Recording::write(&Profile::default(), &Manifest::default(), &mut file)
+            .expect("a Vec takes everything");
+        let mut json = Vec::new();
+        GzDecoder::new(&file[..]).read_to_end(&mut json).expect("gzip");
+        let size = json.len() as u64;
+        assert!(Recording::read_up_to(&file[..], size).is_ok());
+        let refused = Recording::read_up_to(&file[..], size - 1);
+        assert!(matches!(refused, Err(RecordingError::TooLarge { max_bytes }) if max_bytes == size - 1));
     }
 }
