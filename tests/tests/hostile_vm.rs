@@ -2,7 +2,7 @@
 //! panic, do not read without end, and refuse what does not check out.
 
 use std::cell::Cell;
-use upprof_luajit::{Proto, Trace, attach, builtins};
+use upprof_luajit::{Jit, Proto, Sites, attach, builtins};
 use upprof_nginx::{Owner, lua_state};
 use upprof_tests::oracle::layout::{GC32, GC64};
 use upprof_tests::snapshot::random::{Counting, Noise, Random};
@@ -62,8 +62,10 @@ fn readers_of_corrupted_vms_do_not_panic_and_do_not_read_without_end() {
                         assert!(line.is_none_or(|l| (proto.firstline..=last).contains(&l)), "round {round}");
                     }
                 }
+                let jit = Jit::find(&m.image, &vm);
                 for number in [0, 1, 7, u32::MAX, random.bits() as u32] {
-                    let _ = Trace::read(&m.image, &vm, number);
+                    let trace = jit.and_then(|jit| jit.trace(&m.image, &vm, number));
+                    let _ = trace.map(|trace| Sites::read(&m.image, &vm, &trace, &[]));
                 }
             }
             for (at, word) in undo.into_iter().rev() {

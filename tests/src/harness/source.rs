@@ -49,6 +49,23 @@ impl Sources {
         on[0]
     }
 
+    /// The last line of the function that is defined on this line: the `end` that is indented like it. Of
+    /// the file, where the line is 0.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn end(&self, file: &str, definition: usize) -> usize {
+        if definition == 0 {
+            return self.text(file).lines().count();
+        }
+        let mut lines = (definition..).zip(self.text(file).lines().skip(definition - 1));
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let (_, first) = lines.next().unwrap_or_else(|| panic!("no line {definition} in {file}"));
+        let ends = |line: &str| line.trim_start().starts_with("end") && indent(line) == indent(first);
+        lines.find(|(_, line)| ends(line)).unwrap_or_else(|| panic!("no end of {file}:{definition}")).0
+    }
+
     /// The frame of a function, as `docs/formats.md` spells it.
     #[must_use]
     pub fn lua(&self, name: &str, file: &str) -> String {
