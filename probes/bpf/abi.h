@@ -60,8 +60,12 @@ enum upprof_limits {
 	TAIL_FRAMES = 48,
 	/* Bytes of stack that such frames may span. */
 	TAIL_BYTES = 4096,
-	/* Distinct requests (method, host, path) of one capture that are told apart. */
+	/*
+	 * Distinct requests (method, host, path) of one capture that are told apart; then, in addition,
+	 * by method, host and the first segment of the path.
+	 */
 	MAX_LABELS = 1024,
+	MAX_PREFIX_LABELS = 256,
 	/* Bytes of a request's path and of its host that are kept. */
 	LABEL_PATH = 128,
 	LABEL_HOST = 64,
@@ -327,8 +331,10 @@ struct label_event {
 	u32 tgid;
 	u64 label;
 	u32 method;   /* ngx_http_request_t.method */
-	u16 path_len; /* whole lengths: more than is kept means cut */
-	u16 host_len;
+	u8 path_len;  /* bytes kept */
+	u8 host_len;
+	u8 path_cut;  /* 1: there are more */
+	u8 host_cut;
 	u8 path[LABEL_PATH];
 	u8 host[LABEL_HOST];
 };

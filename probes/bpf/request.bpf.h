@@ -33,6 +33,14 @@ struct {
 	__type(value, u32);
 } labels SEC(".maps");
 
+/* Those of requests that came when `labels` was full: their path is cut behind its first segment. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PREFIX_LABELS);
+	__type(key, u64);
+	__type(value, u32);
+} prefix_labels SEC(".maps");
+
 struct request_string {
 	u64 len, data;
 };
@@ -96,37 +104,75 @@ INLINE u8 request_phase(const struct request_layout *at, u64 ctx)
 }
 
 /* Reads a string into a zeroed buffer; what is longer than the buffer is cut. */
-INLINE int read_string(u8 *to, u32 room, const struct request_string *s)
+INLINE int read_string(u8 *to, u32 room, const struct request_string *s, u8 *len, u8 *cut)
 {
 	u32 size = s->len;
 
+	*cut = size > room;
 	if (size > room)
 		size = room;
+	*len = size;
 	HIDE(size);
 	if (size > room)
 		return -1;
 	return size && read_user(to, size, s->data) ? -1 : 0;
 }
 
-/* Tells user space of a label unless it knows; returns the label to use. */
-INLINE u64 known_label(struct label_event *e)
+INLINE void hash_label(struct label_event *e)
+{
+	e->label = hash_bytes(e->method, e->path, sizeof(e->path));
+	e->label = hash_bytes(e->label, e->host, sizeof(e->host)) | LABEL_FIRST_HASH;
+}
+
+/* Tells user space of a label unless it knows. Negative when `map` is full or it could not be told. */
+INLINE int know_label(void *map, struct label_event *e)
 {
 	u32 one = 1;
 
-	if (bpf_map_lookup_elem(&labels, &e->label))
+	if (bpf_map_lookup_elem(map, &e->label))
+		return 0;
+	if (bpf_map_update_elem(map, &e->label, &one, BPF_NOEXIST))
+		return bpf_map_lookup_elem(map, &e->label) ? 0 : -1; /* another CPU may have been first */
+	if (!bpf_ringbuf_output(&events, e, sizeof(*e), BPF_RB_NO_WAKEUP))
+		return 0;
+	bpf_map_delete_elem(map, &e->label);
+	return -1;
+}
+
+/*
+ * Identifiers in paths make requests without end; their first segment is one of few. 0 when the path has
+ * no second.
+ */
+NOINLINE int cut_path(struct label_event *e)
+{
+	u32 second = 0;
+
+	for (u32 i = 1; i < LABEL_PATH; i++) {
+		if (second)
+			e->path[i] = 0;
+		else if (e->path[i] == '/')
+			second = i;
+	}
+	if (second) {
+		e->path_len = second + 1;
+		e->path_cut = 1;
+	}
+	return second;
+}
+
+/* The label to use for the request that has been read into the event. */
+INLINE u64 label_of(struct label_event *e)
+{
+	hash_label(e);
+	if (!know_label(&labels, e))
 		return e->label;
-	if (bpf_map_update_elem(&labels, &e->label, &one, BPF_NOEXIST)) {
-		if (bpf_map_lookup_elem(&labels, &e->label)) /* another CPU was first */
+	if (cut_path(e)) {
+		hash_label(e);
+		if (!know_label(&prefix_labels, e))
 			return e->label;
-		count(COUNT_LABELS_FULL);
-		return LABEL_OTHER;
 	}
-	if (bpf_ringbuf_output(&events, e, sizeof(*e), BPF_RB_NO_WAKEUP)) {
-		bpf_map_delete_elem(&labels, &e->label);
-		count(COUNT_LABELS_FULL);
-		return LABEL_OTHER;
-	}
-	return e->label;
+	count(COUNT_LABELS_FULL);
+	return LABEL_OTHER;
 }
 
 /* Reads the request at `r`. Returns its label; LABEL_UNREAD when a check fails. */
@@ -159,15 +205,12 @@ NOINLINE u64 read_request(const struct request_layout *at, struct request_state 
 
 	__builtin_memset(e->path, 0, sizeof(e->path));
 	__builtin_memset(e->host, 0, sizeof(e->host));
-	if (read_string(e->path, sizeof(e->path), &line->uri) || e->path[0] != '/' ||
-	    read_string(e->host, sizeof(e->host), host))
+	if (read_string(e->path, sizeof(e->path), &line->uri, &e->path_len, &e->path_cut) ||
+	    e->path[0] != '/' ||
+	    read_string(e->host, sizeof(e->host), host, &e->host_len, &e->host_cut))
 		return LABEL_UNREAD;
 	e->method = line->method;
-	e->path_len = line->uri.len;
-	e->host_len = host->len;
-	e->label = hash_bytes(e->method, e->path, sizeof(e->path));
-	e->label = hash_bytes(e->label, e->host, sizeof(e->host)) | LABEL_FIRST_HASH;
-	return known_label(e);
+	return label_of(e);
 }
 
 /* The label and phase of the walk that has just ended. */

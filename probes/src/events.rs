@@ -86,16 +86,15 @@ fn label(data: &[u8]) -> Option<RawLabel> {
     const MAX_PATH: usize = l::LABEL_PATH as usize;
     const HOST: usize = PATH + MAX_PATH;
     const MAX_HOST: usize = l::LABEL_HOST as usize;
-    let half = |i: usize| Some(u16::from_le_bytes(data.get(i..i + 2)?.try_into().ok()?));
-    let text = |from: usize, room: usize, len: u16| {
-        let kept = usize::from(len).min(room);
-        Some(RawText { bytes: data.get(from..from + room)?[..kept].to_vec(), cut: usize::from(len) > room })
+    let text = |from: usize, room: usize, len: usize, cut: usize| {
+        let kept = usize::from(*data.get(len)?).min(room);
+        Some(RawText { bytes: data.get(from..from + room)?[..kept].to_vec(), cut: *data.get(cut)? != 0 })
     };
     Some(RawLabel {
         label: u64::from_le_bytes(data.get(8..16)?.try_into().ok()?),
         method: u32::from_le_bytes(data.get(16..20)?.try_into().ok()?),
-        path: text(PATH, MAX_PATH, half(20)?)?,
-        host: text(HOST, MAX_HOST, half(22)?)?,
+        path: text(PATH, MAX_PATH, 20, 22)?,
+        host: text(HOST, MAX_HOST, 21, 23)?,
     })
 }
 
@@ -135,7 +134,7 @@ mod tests {
         assert_eq!(s.frames[0].unpack(), RawFrame::Lua { proto: 0x1000, pc: Some(7), check: 9 });
     }
 
-    fn label_record(path_len: u16) -> Vec<u8> {
+    fn label_record(path_len: u8, path_cut: u8) -> Vec<u8> {
         let mut event = types::label_event {
             r#type: t::EVENT_LABEL as u32,
             tgid: 42,
@@ -143,6 +142,8 @@ mod tests {
             method: 2,
             path_len,
             host_len: 3,
+            path_cut,
+            host_cut: 0,
             path: [b'p'; 128],
             host: [0; 64],
         };
@@ -152,13 +153,13 @@ mod tests {
 
     #[test]
     fn a_label_decodes_and_says_what_was_cut() {
-        for (len, kept, cut) in [(0, 0, false), (5, 5, false), (128, 128, false), (129, 128, true)] {
-            let Event::Label(l) = decode(&label_record(len)) else { panic!("not a label") };
+        for (len, kept, cut) in [(0, 0, 0), (5, 5, 1), (128, 128, 0), (129, 128, 1)] {
+            let Event::Label(l) = decode(&label_record(len, cut)) else { panic!("not a label") };
             assert_eq!((l.label, l.method), (99, 2));
-            assert_eq!((l.path.bytes, l.path.cut), (vec![b'p'; kept], cut));
+            assert_eq!((l.path.bytes, l.path.cut), (vec![b'p'; kept], cut == 1));
             assert_eq!((l.host.bytes.as_slice(), l.host.cut), (b"a.b".as_slice(), false));
         }
-        let whole = label_record(5);
+        let whole = label_record(5, 0);
         assert_eq!(decode(&whole[..whole.len() - 1]), Event::Malformed);
     }
 

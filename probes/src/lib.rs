@@ -161,7 +161,8 @@ pub const COUNTERS: [CounterMeaning; abi::counter::COUNT_MAX as usize] = {
             k::COUNT_LABELS_FULL,
             "requests_beyond_limit",
             Info,
-            "samples in Lua whose request is counted as \"other\": 1024 distinct ones are told apart",
+            "samples in Lua counted under \"other requests\": 1024 distinct ones are told apart, and 256 by the \
+             first segment of their path",
         ),
         c(
             k::COUNT_REQUEST_UNREAD,

@@ -14,7 +14,10 @@ use upprof_tests::harness::target::{IMAGE, Target};
 use upprof_tests::harness::wait::until;
 use upprof_tests::harness::xml;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 12] = [
+    "cpu/by-host.csv",
+    "cpu/by-phase.csv",
+    "cpu/by-route.csv",
     "cpu/by-vmstate.csv",
     "cpu/by-worker.csv",
     "cpu/flame.svg",

@@ -312,7 +312,7 @@ pub(super) fn write_files(
     bundle: &BundleDir,
 ) -> Result<std::path::PathBuf, BundleError> {
     let mut artifacts = Vec::new();
-    for exporter in export::bundle() {
+    for exporter in export::bundle().iter().filter(|e| e.applies(profile)) {
         let size = bundle.write(exporter.path(), |out| exporter.write(profile, out))?;
         artifacts.push(artifact(exporter.path(), exporter.what(), Some(size)));
     }

@@ -110,6 +110,22 @@ impl Bundle {
         .collect()
     }
 
+    /// A table: every row's cells by the name of their column.
+    ///
+    /// # Panics
+    /// When a row has not as many cells as the header.
+    #[must_use]
+    pub fn table(&self, file: &str) -> Vec<BTreeMap<String, String>> {
+        let text = self.text(file);
+        let mut rows = text.lines().map(cells);
+        let heads = rows.next().expect("a header");
+        rows.map(|row| {
+            assert_eq!(row.len(), heads.len(), "{row:?}");
+            heads.iter().cloned().zip(row).collect()
+        })
+        .collect()
+    }
+
     /// The files of the folder, by path inside it.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {

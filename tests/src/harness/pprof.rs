@@ -14,6 +14,33 @@ pub struct Pprof {
     pub labels: BTreeMap<String, BTreeSet<String>>,
     /// Names of all functions.
     pub functions: BTreeSet<String>,
+    /// Every stack.
+    pub stacks: Vec<Stack>,
+}
+
+/// A stack with its labels.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Leaf first.
+    pub functions: Vec<String>,
+    /// By key.
+    pub labels: BTreeMap<String, String>,
+    /// How many samples.
+    pub samples: i64,
+}
+
+impl Stack {
+    /// A label's value, empty where it has none.
+    #[must_use]
+    pub fn label(&self, key: &str) -> &str {
+        self.labels.get(key).map_or("", String::as_str)
+    }
+
+    /// Whether a function whose text begins like this is in it.
+    #[must_use]
+    pub fn has(&self, beginning: &str) -> bool {
+        self.functions.iter().any(|f| f.starts_with(beginning))
+    }
 }
 
 /// Decodes a gzipped profile.
@@ -32,7 +59,16 @@ pub fn decode(gzip: &[u8]) -> Pprof {
     for label in profile.sample.iter().flat_map(|s| &s.label) {
         labels.entry(string(label.key)).or_default().insert(string(label.str));
     }
+    let names: BTreeMap<u64, String> = profile.function.iter().map(|f| (f.id, string(f.name))).collect();
+    let function = |location: &proto::Location| names[&location.line[0].function_id].clone();
+    let at: BTreeMap<u64, String> = profile.location.iter().map(|l| (l.id, function(l))).collect();
+    let stacks = profile.sample.iter().map(|s| Stack {
+        functions: s.location_id.iter().map(|id| at[id].clone()).collect(),
+        labels: s.label.iter().map(|l| (string(l.key), string(l.str))).collect(),
+        samples: s.value[0],
+    });
     Pprof {
+        stacks: stacks.collect(),
         samples: profile.sample.iter().map(|s| s.value[0]).sum(),
         labels,
         functions: profile.function.iter().map(|f| string(f.name)).collect(),

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use crate::export::csv::{Cell, row};
 use crate::export::{ExportError, Exporter};
-use crate::model::Profile;
+use crate::model::{Profile, Sample};
 use crate::number::percent;
 use crate::origin::Origin;
 
@@ -86,13 +86,17 @@ fn write<const N: usize>(
     key: [Cell<'_>; N],
     samples: u64,
 ) -> Result<(), ExportError> {
-    let numbers = [
+    let cells: Vec<Cell<'_>> = key.into_iter().chain(numbers(profile, samples)).collect();
+    Ok(row(out, &cells)?)
+}
+
+/// Samples, their share, and the CPU time they stand for.
+pub(super) fn numbers(profile: &Profile, samples: u64) -> [Cell<'static>; 3] {
+    [
         Cell::Count(samples),
         Cell::Number(percent(samples, profile.total()), 2),
         Cell::Number(profile.sampled_seconds(samples), 2),
-    ];
-    let cells: Vec<Cell<'_>> = key.into_iter().chain(numbers).collect();
-    Ok(row(out, &cells)?)
+    ]
 }
 
 impl Profile {
@@ -119,27 +123,27 @@ impl Profile {
     /// Samples by phase, most first; words in brackets for what has none.
     #[must_use]
     pub fn by_phase(&self) -> Vec<(String, u64)> {
-        let name = |sample: &crate::Sample| match (sample.phase, self.origin(sample)) {
+        let name = |sample: &Sample| match (sample.phase, self.origin(sample)) {
             (Some(phase), _) => phase.to_string(),
             (None, Origin::Outside) => "(no request)".to_owned(),
             (None, Origin::NotLua) => "(no Lua on the stack)".to_owned(),
             (None, _) => "(not known)".to_owned(),
         };
-        most_first(self.samples.iter().map(|s| (name(s), s.count)))
+        self.summed(|s| name(s))
     }
 
-    fn by_origin<'p, K: Ord + Clone>(&'p self, key: impl Fn(&'p Origin) -> K) -> Vec<(K, u64)> {
-        most_first(self.samples.iter().map(|s| (key(self.origin(s)), s.count)))
+    fn by_origin<'p, K: Ord>(&'p self, key: impl Fn(&'p Origin) -> K) -> Vec<(K, u64)> {
+        self.summed(|s| key(self.origin(s)))
     }
-}
 
-fn most_first<K: Ord + Clone>(counts: impl Iterator<Item = (K, u64)>) -> Vec<(K, u64)> {
-    let mut sums = BTreeMap::new();
-    for (key, count) in counts {
-        *sums.entry(key).or_insert(0) += count;
+    /// Samples by a key, most first; equal numbers in the order of their keys.
+    pub(super) fn summed<'p, K: Ord>(&'p self, key: impl Fn(&'p Sample) -> K) -> Vec<(K, u64)> {
+        let mut sums = BTreeMap::new();
+        for sample in &self.samples {
+            *sums.entry(key(sample)).or_insert(0) += sample.count;
+        }
+        let mut rows: Vec<(K, u64)> = sums.into_iter().collect();
+        rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        rows
     }
-    let mut rows: Vec<(K, u64)> = sums.into_iter().collect();
-    // Stable: equal counts stay in the order of their keys.
-    rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    rows
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use crate::model::Profile;
 
 mod ascii_json;
+mod by_plugin;
 mod by_request;
 mod by_vmstate;
 mod by_worker;
@@ -18,6 +19,7 @@ mod stacks;
 mod text;
 
 pub use ascii_json::write_json;
+pub use by_plugin::{ByPlugin, Plugin};
 pub use by_request::{ByHost, ByPhase, ByRoute};
 pub use by_vmstate::ByVmState;
 pub use by_worker::ByWorker;
@@ -36,6 +38,11 @@ pub trait Exporter {
     /// What the file is and what opens it, in one sentence.
     fn what(&self) -> &'static str;
 
+    /// Whether there is anything to say; else the file is left out of a bundle.
+    fn applies(&self, _profile: &Profile) -> bool {
+        true
+    }
+
     /// Writes the whole file.
     ///
     /// # Errors
@@ -52,7 +59,7 @@ pub struct Style {
     pub inverted: bool,
 }
 
-/// Every format of the bundle, in the order of its list of files.
+/// Every format of the bundle where it applies, in the order of its list of files.
 #[must_use]
 pub fn bundle() -> Vec<Box<dyn Exporter>> {
     vec![
@@ -65,6 +72,7 @@ pub fn bundle() -> Vec<Box<dyn Exporter>> {
         Box::new(ByRoute),
         Box::new(ByHost),
         Box::new(ByPhase),
+        Box::new(ByPlugin),
     ]
 }
 

@@ -20,6 +20,7 @@ mod functions;
 mod losses;
 mod overview;
 mod processes;
+mod requests;
 mod text;
 
 use text::text;
@@ -50,6 +51,7 @@ impl Page<'_> {
         let sections = [
             overview::section(self.profile),
             functions::section(self.profile),
+            requests::section(self.profile),
             processes::section(self.profile),
             flame::section(self.profile, &nonce)?,
             losses::section(self.profile),
@@ -86,7 +88,14 @@ impl Page<'_> {
             profile.frequency_hz,
             thousands(profile.total()),
             if count == 1 { "" } else { "es" },
-            if profile.total() > 0 { "<a href=\"#functions\">Functions</a>" } else { "" },
+            [
+                (profile.total() > 0, "<a href=\"#functions\">Functions</a>"),
+                (requests::told(profile), "<a href=\"#requests\">Requests</a>"),
+            ]
+            .iter()
+            .filter(|(there, _)| *there)
+            .map(|(_, link)| *link)
+            .collect::<String>(),
         )
     }
 
