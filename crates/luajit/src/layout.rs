@@ -140,6 +140,10 @@ pub struct Fixed {
     pub pt_lineinfo: u64,
     /// `sizeof(GCproto)`: the bytecode follows.
     pub pt_size: u64,
+    /// `GCproto.uvinfo`
+    pub pt_uvinfo: u64,
+    /// `GCproto.varinfo`
+    pub pt_varinfo: u64,
     /// `GCfunc.nupvalues`
     pub fn_nupvalues: u64,
     /// `GCfunc.env`
@@ -150,8 +154,10 @@ pub struct Fixed {
     pub fn_upvalue: u64,
     /// `GCfunc.ffid`
     pub fn_ffid: u64,
-    /// `GCfunc.pc`: the first bytecode; of a Lua function it follows the prototype.
+    /// `GCfunc.pc`: of a Lua function its first bytecode.
     pub fn_pc: u64,
+    /// `GCupval.v`: where the value is.
+    pub uv_v: u64,
     /// `GCfuncC.f`
     pub fn_f: u64,
     /// `GCtab.colo`: slots of the array part that lie behind the table itself, negative once it moved.
@@ -246,6 +252,8 @@ pub const GC64: Fixed = Fixed {
     pt_firstline: 72,
     pt_lineinfo: 80,
     pt_size: 104,
+    pt_uvinfo: 88,
+    pt_varinfo: 96,
     fn_nupvalues: 11,
     fn_env: 16,
     fn_pc: 32,
@@ -267,6 +275,7 @@ pub const GC64: Fixed = Fixed {
     ud_size: 48,
     cd_ctypeid: 10,
     cd_size: 16,
+    uv_v: 32,
     tab_node: 40,
     tab_hmask: 52,
     tr_nsnap: 10,
@@ -312,6 +321,8 @@ pub const GC32: Fixed = Fixed {
     pt_firstline: 44,
     pt_lineinfo: 52,
     pt_size: 64,
+    pt_uvinfo: 56,
+    pt_varinfo: 60,
     fn_nupvalues: 7,
     fn_env: 8,
     fn_pc: 16,
@@ -333,6 +344,7 @@ pub const GC32: Fixed = Fixed {
     ud_size: 24,
     cd_ctypeid: 6,
     cd_size: 8,
+    uv_v: 16,
     tab_node: 20,
     tab_hmask: 28,
     tr_nsnap: 6,

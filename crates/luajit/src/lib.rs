@@ -8,20 +8,27 @@
 
 mod block;
 mod builtins;
+mod bytecode;
+mod chunk;
 mod debug_info;
 mod detect;
 mod global;
 pub mod inspect;
 mod layout;
 mod proto;
+mod reach;
+mod roots;
 pub mod source;
+mod tables;
 mod trace;
 mod value;
 
 pub use builtins::{Builtins, builtins};
+pub use chunk::Chunk;
 pub use debug_info::{STRUCTS, from_debug_info};
 pub use detect::{CodeMap, Refusal, Vm, attach};
 pub use global::global_number;
 pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, JitOffsets, eras};
 pub use proto::{Proto, ProtoError};
+pub use reach::Reach;
 pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace};

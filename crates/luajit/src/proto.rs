@@ -1,6 +1,8 @@
 //! Prototypes: where a function was defined, and which line a bytecode index belongs to.
 
 use crate::Vm;
+use crate::bytecode::Body;
+use crate::source::Shape;
 use upprof_memory::{Memory, ReadError};
 
 /// Longest chunk name that is read; longer ones (source text as chunk name) are cut, and say so.
@@ -8,19 +10,32 @@ const MAX_CHUNKNAME: usize = 512;
 /// Bytecode of one function: LuaJIT's own limit is far below (BCMAX_D, 65535 jumps).
 const MAX_BYTECODE: u32 = 1 << 24;
 
+/// `GCproto.flags` (lj_obj.h).
+const PROTO_VARARG: u8 = 2;
+
 /// What a prototype says of its function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proto {
+    /// Where it is.
+    pub address: u64,
+    /// `sizebc ^ numparams << 24 ^ framesize << 16`: tells whether another one is there now.
+    pub check: u32,
     /// As LuaJIT keeps it: `@file`, `=name`, or source text. At most 512 bytes.
     pub chunkname: Vec<u8>,
+    /// The string it is in.
+    chunkname_at: u64,
     /// Whether the chunk name was longer.
     pub chunkname_cut: bool,
-    /// Line of the `function` keyword; 0 for a main chunk.
+    /// Line of the `function` keyword; 0 for a main chunk, and without debug information.
     pub firstline: u32,
     /// Lines it spans.
     pub numline: u32,
     /// Bytecode instructions.
     pub sizebc: u32,
+    /// Parameters, `...` not counted.
+    pub numparams: u8,
+    /// Whether it takes `...`.
+    pub vararg: bool,
     /// Address of the line table, 0 when stripped.
     lineinfo: u64,
 }
@@ -82,7 +97,7 @@ impl Proto {
         if header.check() != check {
             return Err(ProtoError::Replaced);
         }
-        Self::from_header(mem, vm, &header)
+        Self::from_header(mem, vm, addr, &header)
     }
 
     /// Reads the prototype at `addr`, whichever it is.
@@ -90,7 +105,7 @@ impl Proto {
     /// # Errors
     /// [`ProtoError::Replaced`] when there is none.
     pub fn read_unsampled(mem: &dyn Memory, vm: &Vm, addr: u64) -> Result<Self, ProtoError> {
-        Self::from_header(mem, vm, &Header::read(mem, vm, addr)?)
+        Self::from_header(mem, vm, addr, &Header::read(mem, vm, addr)?)
     }
 
     /// Number of bytecodes, and the check value that the kernel side sends along, of the prototype at
@@ -107,26 +122,68 @@ impl Proto {
         Ok((sizebc, header.check()))
     }
 
-    fn from_header(mem: &dyn Memory, vm: &Vm, header: &Header) -> Result<Self, ProtoError> {
+    fn from_header(mem: &dyn Memory, vm: &Vm, address: u64, header: &Header) -> Result<Self, ProtoError> {
         let f = vm.fixed;
         let sizebc = header.u32(f.pt_sizebc);
         if sizebc > MAX_BYTECODE {
             return Err(ProtoError::Replaced);
         }
-        let (chunkname, chunkname_cut) =
-            read_string(mem, vm, header.reference(vm, f.pt_chunkname), MAX_CHUNKNAME)?;
+        let chunkname_at = header.reference(vm, f.pt_chunkname);
+        let (chunkname, chunkname_cut) = read_string(mem, vm, chunkname_at, MAX_CHUNKNAME)?;
         if chunkname.contains(&0) {
             // Chunk names are C strings (lj_load.c): this one's memory is somebody else's now.
             return Err(ProtoError::Replaced);
         }
         Ok(Self {
+            address,
+            check: header.check(),
             chunkname,
+            chunkname_at,
             chunkname_cut,
+            numparams: header.bytes[header.gct + 1],
+            vararg: header.bytes[f.pt_flags as usize] & PROTO_VARARG != 0,
             firstline: header.u32(f.pt_firstline),
             numline: header.u32(f.pt_firstline + 4),
             sizebc,
             lineinfo: header.reference(vm, f.pt_lineinfo),
         })
+    }
+
+    /// Whether the module was compiled without debug information (`luajit -b`, `string.dump(f, true)`):
+    /// no lines and no names. The parser gives every function a line table (lj_parse.c).
+    #[must_use]
+    pub fn stripped(&self) -> bool {
+        self.lineinfo == 0
+    }
+
+    /// What tells which function of its source this is; `None` without debug information, and for a main
+    /// chunk, which is no function in its source.
+    #[must_use]
+    pub fn shape(&self, mem: &dyn Memory, vm: &Vm) -> Option<Shape> {
+        (self.firstline > 0 && !self.stripped()).then(|| Shape {
+            first_line: self.firstline,
+            last_line: self.firstline.saturating_add(self.numline),
+            parameters: self.numparams,
+            vararg: self.vararg,
+            names: Body::read(mem, vm, self.address).and_then(|body| body.parameters()),
+        })
+    }
+
+    /// A number for what the function does, the same in every process that loaded the same module: tells
+    /// functions apart that have neither a name nor a line.
+    #[must_use]
+    pub fn fingerprint(&self, mem: &dyn Memory, vm: &Vm) -> Option<u32> {
+        Body::read(mem, vm, self.address).map(|body| body.fingerprint())
+    }
+
+    /// The source itself, when it is the chunk name (`load(string)`) and at most `max` bytes.
+    #[must_use]
+    pub fn own_text(&self, mem: &dyn Memory, vm: &Vm, max: usize) -> Option<Vec<u8>> {
+        if matches!(self.chunkname.first(), Some(b'@' | b'=')) {
+            return None;
+        }
+        let (text, cut) = read_string(mem, vm, self.chunkname_at, max).ok()?;
+        (!cut).then_some(text)
     }
 
     /// The line of the instruction at index `pos`, as `lj_debug_line` finds it. `None` without a line

@@ -1,7 +1,7 @@
 //! From what was sampled to a profile and its manifest, and to the bundle.
 
+use super::names::Named;
 use super::processes::Processes;
-use super::sources::Sources;
 use super::target::Target;
 use super::window::{Taken, own_cpu, own_max_rss_bytes};
 use crate::failure::Failure;
@@ -54,7 +54,7 @@ pub(super) fn describe(
 ) -> (Profile, Manifest) {
     let mut profile = empty_profile(plan, target, processes, taken);
     let mut skipped = problems(processes, taken);
-    let sources = Sources::of(target, processes);
+    let named = Named { book: &processes.book, names: &processes.names };
     let index = |pid: u32| profile_index(processes, pid);
     let no_kernel_names = upprof_stacks::build(
         &mut profile,
@@ -62,11 +62,12 @@ pub(super) fn describe(
         &taken.finished.counts,
         &processes.library.objects,
         &processes.spaces,
-        &sources,
+        &named,
         &index,
     );
     skipped.extend(no_kernel_names.map(|why| skip("names of kernel functions", why)));
-    skipped.extend(sources.unused().into_iter().map(|(file, why)| skip(format!("source {file}"), why)));
+    let unused = processes.names.sources.unused();
+    skipped.extend(unused.map(|(file, why)| skip(format!("source {file}"), why)));
     profile.counters.push(not_shown(&profile));
     count_native_lost(&mut profile);
 
@@ -150,6 +151,30 @@ fn counters(processes: &Processes, taken: &Taken) -> Vec<Counter> {
                 book.unreadable,
                 Severity::Doubt,
                 "Lua functions whose memory could not be read, mostly of processes that had ended",
+            ),
+            own(
+                "lua_functions_unnamed",
+                processes.names.unknown,
+                Severity::Info,
+                "Lua functions shown by file and line only: their source was no help, and neither was memory",
+            ),
+            own(
+                "lua_functions_named_by_memory",
+                processes.names.by_memory,
+                Severity::Info,
+                "Lua functions named by the function that made them or the table they are in, not by a source",
+            ),
+            own(
+                "lua_functions_without_debug_info",
+                processes.names.stripped,
+                Severity::Info,
+                "Lua functions of bytecode modules without debug information: they have no lines",
+            ),
+            own(
+                "lua_name_walks_cut",
+                processes.names.walks_cut,
+                Severity::Info,
+                "times that the search for names in memory ended at its bounds: some may be missing",
             ),
             own(
                 "malformed_records",

@@ -1,12 +1,13 @@
 //! What is known of the target's Lua functions: read while they live, named at the end.
 
 use super::traces::TraceBook;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use upprof_luajit::{Builtins, Proto, ProtoError, Vm, builtins};
+use upprof_luajit::{Proto, ProtoError, Vm, builtins};
 use upprof_memory::Live;
 use upprof_nginx::Owner;
-use upprof_profile::raw::{PackedFrame, RawFrame, RawStack};
+use upprof_profile::raw::{PackedFrame, RawFrame};
+use upprof_stacks::{AddressSpace, ObjectId};
 
 /// A Lua frame as it was read: which prototype, which line.
 #[derive(Debug, Clone)]
@@ -16,15 +17,20 @@ pub(super) struct Read {
     pub(super) line: u32,
 }
 
+/// A C function or fast function: the file it is in, its address there, and its fast function id.
+type CFunction = (ObjectId, u64, u8);
+
 /// Everything read of Lua frames so far.
 #[derive(Default)]
 pub(super) struct LuaBook {
     vms: HashMap<u32, Vec<Vm>>,
     protos: HashMap<(u32, u64, u32), Option<Rc<Proto>>>,
     frames: HashMap<(u32, PackedFrame), Read>,
-    /// By VM: workers of one master begin with the same one, at the same address.
-    builtins: HashMap<u64, Builtins>,
-    own: HashMap<u32, Builtins>,
+    /// Names of C functions, by where each is in which file: the same in every process and VM.
+    builtins: HashMap<CFunction, String>,
+    /// VMs and processes that were walked for them.
+    walked_vms: HashSet<u64>,
+    walked: HashSet<u32>,
     /// What compiled code was made of.
     pub(super) traces: TraceBook,
     c_functions: HashMap<(u32, u64, u8), Option<String>>,
@@ -36,23 +42,25 @@ pub(super) struct LuaBook {
 
 impl LuaBook {
     /// Remembers a process's VMs. A new process with a pid seen before replaces it.
-    pub(super) fn add_process(&mut self, pid: u32, vms: &[(Owner, Vm)]) {
+    pub(super) fn add_process(&mut self, pid: u32, vms: &[(Owner, Vm)], space: &AddressSpace) {
         for (_, vm) in vms {
-            self.builtins.entry(vm.g).or_insert_with(|| builtins(&Live::new(pid), vm));
+            // Workers of one master begin with the same VM, at the same address.
+            if self.walked_vms.insert(vm.g) {
+                self.learn_builtins(pid, vm, space);
+            }
         }
-        self.own.remove(&pid);
+        self.walked.remove(&pid);
         self.traces.add_process(pid, vms.iter().map(|(_, vm)| vm.clone()));
         self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
     }
 
-    /// Reads everything that a single stack points at.
-    pub(super) fn read(&mut self, stack: &mut RawStack) {
-        self.traces.place(stack.pid, &mut stack.frames);
-        stack.frames.iter().for_each(|frame| self.observe(stack.pid, *frame));
+    /// The VMs of a process.
+    pub(super) fn vms(&self, pid: u32) -> &[Vm] {
+        self.vms.get(&pid).map_or(&[], Vec::as_slice)
     }
 
     /// Reads what a frame points at; called the first time it is seen.
-    pub(super) fn observe(&mut self, pid: u32, frame: PackedFrame) {
+    pub(super) fn observe(&mut self, pid: u32, frame: PackedFrame, space: Option<&AddressSpace>) {
         match frame.unpack() {
             RawFrame::Lua { proto, pc, check } => {
                 if let Some(proto) = self.proto(pid, proto, check) {
@@ -61,7 +69,7 @@ impl LuaBook {
                 }
             }
             RawFrame::Trace { number, ip, .. } => self.observe_trace(pid, frame, number, ip),
-            RawFrame::LuaC { function, ffid } => self.observe_c_function(pid, function, ffid),
+            RawFrame::LuaC { function, ffid } => self.observe_c_function(pid, function, ffid, space),
             _ => {}
         }
     }
@@ -100,27 +108,29 @@ impl LuaBook {
         }
     }
 
-    fn observe_c_function(&mut self, pid: u32, function: u64, ffid: u8) {
+    fn observe_c_function(&mut self, pid: u32, function: u64, ffid: u8, space: Option<&AddressSpace>) {
+        /// Modules that a worker loaded by itself are not in the VM that its master made. Workers are
+        /// mostly alike: what none of so many has a name for, the others have none for either.
+        const MAX_WALKS: usize = 8;
         if self.c_functions.contains_key(&(pid, function, ffid)) {
             return;
         }
-        let id = (function, ffid);
-        let shared = |vm: &Vm| self.builtins.get(&vm.g)?.get(&id).cloned();
-        let mut name = self.vms.get(&pid).into_iter().flatten().find_map(shared);
-        if name.is_none() {
-            name = self.own_builtins(pid).get(&id).cloned();
+        let Some((space, id)) = space.and_then(|s| Some((s, c_function(s, function, ffid)?))) else { return };
+        if !self.builtins.contains_key(&id) && self.walked.len() < MAX_WALKS && self.walked.insert(pid) {
+            for vm in self.vms.get(&pid).cloned().unwrap_or_default() {
+                self.learn_builtins(pid, &vm, space);
+            }
         }
-        self.c_functions.insert((pid, function, ffid), name);
+        self.c_functions.insert((pid, function, ffid), self.builtins.get(&id).cloned());
     }
 
-    /// Names in a process's own VMs, read once: modules that a worker loaded by itself are not in the VM
-    /// that its master made.
-    fn own_builtins(&mut self, pid: u32) -> &Builtins {
-        let vms = self.vms.get(&pid);
-        self.own.entry(pid).or_insert_with(|| {
-            let memory = Live::new(pid);
-            vms.into_iter().flatten().flat_map(|vm| builtins(&memory, vm)).collect()
-        })
+    /// Walks a VM's tables for names of C functions. A name that is known stays.
+    fn learn_builtins(&mut self, pid: u32, vm: &Vm, space: &AddressSpace) {
+        for ((function, ffid), name) in builtins(&Live::new(pid), vm) {
+            if let Some(id) = c_function(space, function, ffid) {
+                self.builtins.entry(id).or_insert(name);
+            }
+        }
     }
 
     /// What was read of a Lua or trace frame.
@@ -132,4 +142,9 @@ impl LuaBook {
     pub(super) fn c_function(&self, pid: u32, function: u64, ffid: u8) -> Option<String> {
         self.c_functions.get(&(pid, function, ffid)).cloned().flatten()
     }
+}
+
+fn c_function(space: &AddressSpace, function: u64, ffid: u8) -> Option<CFunction> {
+    let mapped = space.find(function)?;
+    Some((mapped.object, function.wrapping_sub(mapped.bias), ffid))
 }

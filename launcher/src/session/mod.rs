@@ -3,6 +3,7 @@
 mod finish;
 mod labels;
 mod lua;
+mod names;
 pub(crate) mod objects;
 mod outputs;
 mod processes;

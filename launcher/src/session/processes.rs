@@ -2,7 +2,9 @@
 
 use super::labels::Layouts;
 use super::lua::LuaBook;
+use super::names::Names;
 use super::objects::Library;
+use super::sources::Reader;
 use super::target::Target;
 use super::vms;
 use crate::failure::Failure;
@@ -14,6 +16,7 @@ use upprof_nginx::Owner;
 use upprof_probes::{
     Capacity, LuaLayout, LuaVm, MappedTable, Probe, ProbeError, ProcessSpec, RequestLayout, TableId,
 };
+use upprof_profile::raw::{PackedFrame, RawStack};
 use upprof_stacks::{AddressSpace, Mapped, ObjectId};
 use upprof_target::{ProcessInfo, Role};
 
@@ -38,6 +41,7 @@ pub(super) struct Processes {
     pub(super) spaces: HashMap<u32, AddressSpace>,
     pub(super) library: Library,
     pub(super) book: LuaBook,
+    pub(super) names: Names,
     /// Things that went wrong without ending the capture.
     pub(super) problems: Vec<(String, String)>,
     request_layouts: Layouts,
@@ -64,6 +68,7 @@ impl Processes {
             spaces: HashMap::new(),
             library: Library::default(),
             book: LuaBook::default(),
+            names: Names::default(),
             problems: Vec::new(),
             request_layouts: Layouts::default(),
             tables: HashMap::new(),
@@ -133,7 +138,8 @@ impl Processes {
                 .collect(),
             mappings: Vec::new(),
         };
-        self.book.add_process(pid, &vms);
+        self.book.add_process(pid, &vms, &space);
+        self.names.forget(pid);
         self.spaces.insert(pid, space);
         self.known.insert(
             pid,
@@ -281,6 +287,22 @@ impl Processes {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// Puts what runs in compiled code into a stack, and reads everything that it points at.
+    pub(super) fn place(&mut self, stack: &mut RawStack) {
+        self.book.traces.place(stack.pid, &mut stack.frames);
+        let space = self.spaces.get(&stack.pid);
+        stack.frames.iter().for_each(|frame| self.book.observe(stack.pid, *frame, space));
+    }
+
+    /// Reads what a frame points at and what it is called; called the first time it is seen.
+    pub(super) fn observe(&mut self, target: &Target, pid: u32, frame: PackedFrame) {
+        self.book.observe(pid, frame, self.spaces.get(&pid));
+        if let Some(read) = self.book.get(pid, frame) {
+            let reader = Reader { target, known: &self.known };
+            self.names.give(reader, pid, self.book.vms(pid), &read.proto);
         }
     }
 

@@ -6,9 +6,9 @@
 //! before and after, and only a process that has not run in between is shown.
 
 use super::finish::sampled_processes;
+use super::names::Named;
 use super::outputs::to_stdout;
 use super::processes::Processes;
-use super::sources::Sources;
 use super::target::{self, Target};
 use crate::failure::Failure;
 use crate::plan::Stack;
@@ -35,6 +35,9 @@ pub(super) fn stack(stack: &Stack) -> Result<(), Failure> {
     // What a capture says of its plans is no news here.
     let mut processes = Processes::look_at(&target, Voice { quiet: true, ..stack.voice })?;
     let caught = Catcher::of(&processes)?.catch(&mut processes)?;
+    for (pid, (stack, _)) in &caught {
+        stack.frames.iter().for_each(|frame| processes.observe(&target, *pid, *frame));
+    }
     let profile = profile(&target, &processes, &caught);
     let doing: Vec<Doing> = profile.processes.iter().map(|p| doing(&caught, p.pid)).collect();
     let now = Now { profile: &profile, doing: &doing };
@@ -107,7 +110,7 @@ impl Catcher {
 
     fn caught_running(&mut self, processes: &mut Processes, mut stack: RawStack) {
         if self.missing.contains(&stack.pid) {
-            processes.book.read(&mut stack);
+            processes.place(&mut stack);
             self.keep(stack, Doing::Running);
         }
     }
@@ -125,7 +128,7 @@ impl Catcher {
             .filter(|(pid, _)| self.missing.contains(pid))
             .filter_map(|(pid, asleep)| {
                 let mut stack = self.walk(*pid, asleep)?;
-                processes.book.read(&mut stack);
+                processes.place(&mut stack);
                 Some((asleep, stack))
             })
             .collect();
@@ -171,14 +174,14 @@ fn profile(target: &Target, processes: &Processes, caught: &Caught) -> Profile {
         recording.add(&stack, |_, _| {});
     }
     let index: Vec<u32> = profile.processes.iter().map(|p| p.pid).collect();
-    let sources = Sources::of(target, processes);
+    let named = Named { book: &processes.book, names: &processes.names };
     upprof_stacks::build(
         &mut profile,
         &recording,
         &HashMap::new(),
         &processes.library.objects,
         &processes.spaces,
-        &sources,
+        &named,
         &|pid| index.iter().position(|p| *p == pid),
     );
     profile

@@ -188,11 +188,11 @@ impl Window<'_> {
         for event in self.probe.poll(timeout)? {
             match event {
                 Event::Stack(mut stack) => {
-                    let book = &mut self.processes.book;
+                    let (processes, target) = (&mut *self.processes, self.target);
                     if !self.recording.knows(stack.key) {
-                        book.traces.place(stack.pid, &mut stack.frames);
+                        processes.book.traces.place(stack.pid, &mut stack.frames);
                     }
-                    self.recording.add(&stack, |pid, frame| book.observe(pid, frame));
+                    self.recording.add(&stack, |pid, frame| processes.observe(target, pid, frame));
                 }
                 Event::Label(label) => labels::tell(&mut self.recording, &label),
                 Event::Process(ProcessChange::Forked { pid, .. } | ProcessChange::Execed(pid)) => {

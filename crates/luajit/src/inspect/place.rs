@@ -1,6 +1,6 @@
 //! Where in the Lua sources something is.
 
-use crate::source::Chunk;
+use crate::Chunk;
 use crate::{Proto, Vm};
 use serde::Serialize;
 use upprof_memory::Memory;
