@@ -131,13 +131,25 @@ impl<'a> Elf<'a> {
         None
     }
 
-    /// The first constant string in `.rodata` that starts with `prefix`, whole, at most 64 bytes.
+    /// The name of the function that starts at this virtual address, by `.symtab`, else by `.dynsym`.
     #[must_use]
-    pub fn text_starting(&self, prefix: &str) -> Option<String> {
-        const MAX: usize = 64;
+    pub fn function_named_at(&self, vaddr: u64) -> Option<String> {
+        let e = self.endian();
+        [object::elf::SHT_SYMTAB, object::elf::SHT_DYNSYM].into_iter().find_map(|kind| {
+            let table = self.sections.symbols(e, self.data, kind).ok()?;
+            let symbol = table.iter().find(|s| {
+                s.st_value(e) == vaddr && s.st_type() == STT_FUNC && s.st_shndx(e) != object::elf::SHN_UNDEF
+            })?;
+            Some(String::from_utf8_lossy(table.symbol_name(e, symbol).ok()?).into_owned())
+        })
+    }
+
+    /// The first constant string in `.rodata` that starts with `prefix`, whole, at most `max` bytes.
+    #[must_use]
+    pub fn text_starting(&self, prefix: &str, max: usize) -> Option<String> {
         let (_, data) = self.section(".rodata")?;
         let at = data.windows(prefix.len()).position(|w| w == prefix.as_bytes())?;
-        let text = &data[at..data.len().min(at + MAX)];
+        let text = &data[at..data.len().min(at + max)];
         let end = text.iter().position(|b| !(b' '..=b'~').contains(b))?;
         Some(String::from_utf8_lossy(&text[..end]).into_owned())
     }

@@ -108,7 +108,7 @@ fn damaged_files_are_refused_or_read_in_part() {
         if let Ok(elf) = Elf::parse(bytes) {
             let _ = elf.build_id();
             let _ = elf.symbol("qsort_r");
-            let _ = elf.text_starting("GNU C Library");
+            let _ = elf.text_starting("GNU C Library", 64);
             let _ = upprof_binary::struct_layouts(&elf, &["x"]);
             let _ = UnwindTable::compile(&elf, Limits::default());
         }

@@ -3,6 +3,7 @@
 //! For now: the way from nginx's exported symbols to the Lua VMs of a process. It reads through
 //! [`upprof_memory::Memory`] only, opens no file and never writes; symbols come from the caller.
 
+pub mod inspect;
 mod layout;
 mod request;
 

@@ -26,5 +26,5 @@ pub use engine::{
 pub use files::{Attempt, FileError, FileImage, Files, Identity, ImageError, MAX_IMAGE, Root, Source};
 pub use name::{ContainerName, InvalidName, NameFault};
 pub use process::{ProcessInfo, Role};
-pub use procfs::{MapPath, Mapping, Proc, ProcError};
+pub use procfs::{CpuQuota, ListenLosses, ListenQueue, MapPath, Mapping, Proc, ProcError, Resources};
 pub use shown::{shown, shown_path};

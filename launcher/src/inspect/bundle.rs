@@ -31,7 +31,7 @@ pub(crate) fn write(target: &Target, bundle: &BundleDir) -> Result<Written, Bund
             return Ok(written);
         }
     };
-    let ask = Ask { max_objects: MAX_OBJECTS };
+    let ask = Ask { max_objects: MAX_OBJECTS, ..Ask::default() };
     for mut inspector in all().into_iter().filter(|i| i.in_bundle()) {
         let shown = inspector.look(&world, &ask);
         if shown.found == 0 {

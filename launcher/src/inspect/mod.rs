@@ -9,6 +9,7 @@ mod gc;
 mod inspector;
 mod jit;
 mod modules;
+mod nginx;
 mod objects;
 mod plan;
 mod strings;
@@ -29,7 +30,7 @@ use upprof_report::inspect::{Round, SCHEMA, to_json};
 
 /// Every inspector, in the order of the help text.
 pub(crate) fn all() -> Vec<Box<dyn AnyInspector>> {
-    vec![
+    let mut all: Vec<Box<dyn AnyInspector>> = vec![
         Running::of(gc::GcInspector::default()),
         Running::of(strings::StringsInspector),
         Running::of(jit::JitInspector),
@@ -37,7 +38,9 @@ pub(crate) fn all() -> Vec<Box<dyn AnyInspector>> {
         Running::of(coroutines::CoroutinesInspector),
         Running::of(objects::ObjectsInspector),
         Running::of(symbols::SymbolsInspector),
-    ]
+    ];
+    all.extend(nginx::all());
+    all
 }
 
 /// Between two samples of inspectors that look more often than they tell.

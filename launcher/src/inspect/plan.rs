@@ -18,8 +18,14 @@ pub(crate) struct Plan {
 }
 
 /// What single inspectors are asked beside their name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Ask {
     /// Most objects of a heap that are looked at.
     pub(crate) max_objects: u32,
+    /// The dictionary that `shdict` is asked about; all without it.
+    pub(crate) dict: Option<String>,
+    /// The entry of it that is asked for.
+    pub(crate) key: Option<String>,
+    /// Show what a target stores, not only how much of it.
+    pub(crate) show_values: bool,
 }

@@ -35,7 +35,7 @@ const MAX_HEAP_COPY: usize = 256 << 20;
 pub(crate) struct Process {
     pub(crate) info: ProcessInfo,
     /// All its mappings, in address order.
-    #[expect(dead_code, reason = "for the inspectors of nginx")]
+    #[expect(dead_code, reason = "for the inspectors of files")]
     pub(crate) maps: Vec<Mapping>,
     /// Its executable files.
     pub(crate) space: AddressSpace,
@@ -52,7 +52,6 @@ impl Process {
     }
 
     /// Whether it serves requests, or still does.
-    #[expect(dead_code, reason = "for the inspectors of nginx")]
     pub(crate) fn is_worker(&self) -> bool {
         matches!(self.info.role, Role::Worker | Role::DrainingWorker)
     }
@@ -127,7 +126,6 @@ impl<'t> World<'t> {
     }
 
     /// The address of an exported symbol in a process, whichever of its files exports it.
-    #[expect(dead_code, reason = "for the inspectors of nginx")]
     pub(crate) fn symbol(&self, process: &Process, name: &'static str) -> Option<u64> {
         self.library.borrow_mut().symbol(&process.space, name)
     }
@@ -138,7 +136,6 @@ impl<'t> World<'t> {
     }
 
     /// One part for each of these processes.
-    #[expect(dead_code, reason = "for the inspectors of nginx")]
     pub(crate) fn of_processes<T, E: std::fmt::Display>(
         &self,
         which: impl Fn(&Process) -> bool,

@@ -132,6 +132,22 @@ impl Library {
         image.is_some_and(|i| Elf::parse(i.bytes()).is_ok_and(|elf| elf.section_range(name).is_some()))
     }
 
+    /// What the code at an address is called: the function that starts there, else file and offset.
+    pub(crate) fn name_at(&self, space: &AddressSpace, addr: u64) -> String {
+        let Some(m) = space.find(addr) else { return format!("{addr:#x}") };
+        let vaddr = addr.wrapping_sub(m.bias);
+        let elf = self.images.get(&m.object).and_then(|image| Elf::parse(image.bytes()).ok());
+        let name = elf.and_then(|elf| elf.function_named_at(vaddr));
+        name.unwrap_or_else(|| format!("{}+{vaddr:#x}", self.objects.get(m.object).name))
+    }
+
+    /// The text that starts like this in the file that an exported symbol of it leads to.
+    pub(crate) fn text_of(&self, space: &AddressSpace, symbol: &'static str, prefix: &str) -> Option<String> {
+        let here = |m: &&Mapped| self.symbols.get(&(m.object, symbol)).is_some_and(Option::is_some);
+        let object = space.mapped().iter().find(here)?.object;
+        Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting(prefix, 4096)
+    }
+
     /// The layout of LuaJIT that a file's debug information describes, if it has some.
     ///
     /// # Errors
@@ -151,6 +167,6 @@ impl Library {
 
     /// The version that the file which holds LuaJIT carries as text (`LUAJIT_VERSION`, luajit.h).
     pub(crate) fn luajit_version(&self, object: ObjectId) -> Option<String> {
-        Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting("LuaJIT 2.")
+        Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting("LuaJIT 2.", 64)
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod bundle;
 pub mod docker;
+pub mod inspect;
 pub mod load;
 pub mod pprof;
 pub mod process;

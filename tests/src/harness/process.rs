@@ -76,3 +76,27 @@ pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     kill_process(pid, signal).expect("it lives");
 }
+
+/// The pid in its own pid namespace.
+///
+/// # Panics
+/// When it is gone.
+#[must_use]
+pub fn innermost_pid(pid: u32) -> u64 {
+    let status = fs::read_to_string(path(pid, "status")).expect("it lives");
+    let line = status.lines().find(|l| l.starts_with("NSpid:")).expect("NSpid");
+    line.split_whitespace().last().and_then(|n| n.parse().ok()).expect("a pid")
+}
+
+/// Established TCP connections to this port in the process's network namespace, each counted once.
+#[must_use]
+pub fn established_to(pid: u32, port: u16) -> u64 {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string(path(pid, "net/tcp")).unwrap_or_default();
+    let port = format!(":{port:04X}");
+    let to = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.len() > 3 && fields[2].ends_with(&port) && fields[3] == ESTABLISHED
+    };
+    table.lines().filter(to).count() as u64
+}

@@ -14,6 +14,11 @@ impl Cgroups {
         Self { paths: text.lines().filter_map(line).collect() }
     }
 
+    /// Each hierarchy's controllers, empty for v2, and the path in it.
+    pub(super) fn hierarchies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.paths.iter().map(|(hierarchy, path)| (hierarchy.as_str(), path.as_str()))
+    }
+
     /// Whether some path has `id` in it.
     pub(crate) fn mentions(&self, id: &str) -> bool {
         !id.is_empty() && self.paths.iter().any(|(_, path)| path.contains(id))

@@ -1,8 +1,10 @@
 mod cgroup;
 mod maps;
+mod resources;
 mod stat;
 
 pub use maps::{MapPath, Mapping};
+pub use resources::{CpuQuota, ListenLosses, ListenQueue, Resources};
 pub(crate) use stat::Stat;
 
 use cgroup::Cgroups;
