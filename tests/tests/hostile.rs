@@ -52,7 +52,12 @@ fn walk_within_bounds(m: &Machine, live: &[Range<u64>; 2], random: &mut Random, 
     assert_ne!(walked.outcome, Outcome::Unknown, "{what}");
     // Every step reads a handful of things: the cost of a sample is bounded as its steps are. Once a walk,
     // the C frame of an unknown VM is looked for in some 66 places.
-    assert!(reads.get() <= 256 + 16 * walked.steps, "{what}: {} reads in {} steps", reads.get(), walked.steps);
+    assert!(
+        reads.get() <= 256 + 16 * walked.steps,
+        "{what}: {} reads in {} steps",
+        reads.get(),
+        walked.steps
+    );
     walked.outcome
 }
 

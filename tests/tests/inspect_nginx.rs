@@ -13,7 +13,10 @@ use upprof_tests::harness::wait::until;
 const SUITES: [&str; 3] = ["bookworm", "bullseye", "trixie"];
 
 fn quiet(suite: &str) -> Target {
-    Target::start(&format!("inspect-{suite}"), &["--env", "TIMER_TICK=off", &format!("upprof-target:{suite}")])
+    Target::start(
+        &format!("inspect-{suite}"),
+        &["--env", "TIMER_TICK=off", &format!("upprof-target:{suite}")],
+    )
 }
 
 fn number(value: &Value) -> u64 {
@@ -83,18 +86,31 @@ fn a_dictionarys_entries_are_those_that_lua_made() {
         let target = quiet(suite);
         let _ = get(&target, "/truth/fill");
         let (_, truth) = truths(&target).pop_first().expect("a worker");
-        let dict = |words: &[&str]| found(&target, &[&["shdict", "truth"], words].concat())[0]["dicts"][0].clone();
+        let dict =
+            |words: &[&str]| found(&target, &[&["shdict", "truth"], words].concat())[0]["dicts"][0].clone();
         let named = dict(&["--key", "an hour 7"]);
         let all = &named["found"];
         // truth.lua, fill: 100 strings, 50 numbers, 7 booleans that are gone, a list, one large string.
-        assert_eq!(number(&all["entries"]) - number(&all["expired"]), number(&truth["dicts"]["truth"]["keys"]), "{suite}: {all}");
+        assert_eq!(
+            number(&all["entries"]) - number(&all["expired"]),
+            number(&truth["dicts"]["truth"]["keys"]),
+            "{suite}: {all}"
+        );
         assert_eq!((&all["entries"], &all["expired"]), (&159.into(), &7.into()), "{suite}: {all}");
-        let types: Vec<u64> = ["string", "number", "boolean", "list"].map(|t| number(&all["types"][t])).to_vec();
+        let types: Vec<u64> =
+            ["string", "number", "boolean", "list"].map(|t| number(&all["types"][t])).to_vec();
         assert_eq!(types, [101, 50, 7, 1], "{suite}");
-        assert_eq!((&all["without_ttl"], &all["ttl"]["under_1day"]), (&102.into(), &50.into()), "{suite}: {all}");
+        assert_eq!(
+            (&all["without_ttl"], &all["ttl"]["under_1day"]),
+            (&102.into(), &50.into()),
+            "{suite}: {all}"
+        );
         assert_eq!(number(&all["value_bytes"]), (1..=100).sum::<u64>() + 50 * 8 + 7 + 5000, "{suite}: {all}");
         assert!(all["torn"] == false && all["truncated"] == false, "{suite}: {all}");
-        assert_eq!((&all["largest"][0]["key"], &all["largest"][0]["value_len"]), (&"the largest".into(), &5000.into()));
+        assert_eq!(
+            (&all["largest"][0]["key"], &all["largest"][0]["value_len"]),
+            (&"the largest".into(), &5000.into())
+        );
         assert_eq!(all["last_used"]["key"], "forever 1", "{suite}");
         assert_eq!(all["next_evicted"]["key"], "forever 2", "{suite}: the one after it is the oldest now");
         let asked = &all["asked"];
@@ -130,8 +146,10 @@ fn lua_timers_are_those_that_lua_counts() {
             assert!(next.is_none_or(|ms| (3_000_000..=3_600_000).contains(&ms)), "{suite}: {next:?} ms");
         }
         // Timers that run are told apart from requests, and have no URI.
-        let requests: Vec<Value> =
-            by_worker(&target, &["requests"]).values().flat_map(|w| w["requests"].as_array().cloned().unwrap_or_default()).collect();
+        let requests: Vec<Value> = by_worker(&target, &["requests"])
+            .values()
+            .flat_map(|w| w["requests"].as_array().cloned().unwrap_or_default())
+            .collect();
         assert_eq!(requests.len(), 4, "{suite}: {requests:?}");
         assert!(requests.iter().all(|r| r["kind"] == "timer" && r["uri"] == ""), "{suite}: {requests:?}");
     }
@@ -169,7 +187,11 @@ fn connections_add_up_to_what_nginx_and_the_kernel_count() {
         }
         for (pid, worker) in &workers {
             let used: u64 = worker["used"].as_object().expect("uses").values().map(number).sum();
-            assert_eq!(used + number(&worker["free"]), 1024, "{suite}: worker_connections of {pid}: {worker}");
+            assert_eq!(
+                used + number(&worker["free"]),
+                1024,
+                "{suite}: worker_connections of {pid}: {worker}"
+            );
             // reuseport on 8080 gives each worker a socket; 8081 has one for all.
             let queues = worker["queues"].as_array().expect("queues");
             assert_eq!(queues.iter().filter(|q| q["address"] == "127.0.0.1:8080").count(), 2, "{suite}");
@@ -186,7 +208,10 @@ fn requests_that_wait_are_told_with_their_age_and_without_arguments() {
         stay(&target, 1, "PUT /truth/wait/here?token=sesame HTTP/1.1\\r\\nHost: some.host\\r\\n\\r\\n");
         stay(&target, 1, "GET /truth/behind/ HTTP/1.1\\r\\nHost: other.host\\r\\n\\r\\n");
         let all = || -> Vec<Value> {
-            found(&target, &["requests"]).iter().flat_map(|w| w["requests"].as_array().cloned().unwrap_or_default()).collect()
+            found(&target, &["requests"])
+                .iter()
+                .flat_map(|w| w["requests"].as_array().cloned().unwrap_or_default())
+                .collect()
         };
         until("three requests to wait", || (all().len() == 3).then_some(()));
         // An idle worker's own clock stands still; the ages must not.
@@ -198,16 +223,30 @@ fn requests_that_wait_are_told_with_their_age_and_without_arguments() {
             these.next().unwrap_or_else(|| panic!("{suite}: no {uri} of {host} in {requests:?}"))
         };
         let (here, front) = (of("/truth/wait/here", "some.host"), of("/truth/behind/", "other.host"));
-        assert_eq!((&here["method"], &here["kind"], &here["phase"]), (&"PUT".into(), &"client".into(), &"content".into()), "{suite}");
+        assert_eq!(
+            (&here["method"], &here["kind"], &here["phase"]),
+            (&"PUT".into(), &"client".into(), &"content".into()),
+            "{suite}"
+        );
         assert_eq!((&here["client"], &here["upstream"]), (&"127.0.0.1".into(), &Value::Null), "{suite}");
         for request in [here, front] {
             let age = request["age_ms"].as_i64().expect("an age");
             assert!((1000..=bound).contains(&age), "{suite}: {age} ms of at most {bound}");
-            assert!(number(&request["pool"]["block_bytes"]) >= 4096, "{suite}: request_pool_size is 4k: {request}");
+            assert!(
+                number(&request["pool"]["block_bytes"]) >= 4096,
+                "{suite}: request_pool_size is 4k: {request}"
+            );
         }
         let upstream = &front["upstream"];
-        assert_eq!((&upstream["peer"], &upstream["state"]), (&"127.0.0.1:8080".into(), &"waiting_for_header".into()), "{suite}");
-        assert!(!serde_json::to_string(&requests).expect("JSON").contains("sesame"), "{suite}: arguments are shown");
+        assert_eq!(
+            (&upstream["peer"], &upstream["state"]),
+            (&"127.0.0.1:8080".into(), &"waiting_for_header".into()),
+            "{suite}"
+        );
+        assert!(
+            !serde_json::to_string(&requests).expect("JSON").contains("sesame"),
+            "{suite}: arguments are shown"
+        );
     }
 }
 
@@ -218,7 +257,8 @@ fn phases_filters_pools_and_configuration_are_the_ones_that_were_set_up() {
         let phases = found(&target, &["phases"])[0]["phases"].clone();
         let has = |phase: &str, handler: &str| {
             let of = phases.as_array().expect("phases").iter().find(|p| p["phase"] == phase);
-            let handlers = of.unwrap_or_else(|| panic!("{suite}: no {phase} in {phases}"))["handlers"].clone();
+            let handlers =
+                of.unwrap_or_else(|| panic!("{suite}: no {phase} in {phases}"))["handlers"].clone();
             handlers.as_array().expect("handlers").contains(&handler.into())
         };
         // nginx.conf has code of Lua in each of these; the functions are exported.
@@ -231,8 +271,11 @@ fn phases_filters_pools_and_configuration_are_the_ones_that_were_set_up() {
         }
         // auto/modules: the first of them sends, the last of them looks first.
         let modules = found(&target, &["filters"])[0]["modules"].clone();
-        let modules: Vec<&str> = modules.as_array().expect("modules").iter().filter_map(Value::as_str).collect();
-        let place = |name: &str| modules.iter().position(|m| *m == name).unwrap_or_else(|| panic!("{suite}: {modules:?}"));
+        let modules: Vec<&str> =
+            modules.as_array().expect("modules").iter().filter_map(Value::as_str).collect();
+        let place = |name: &str| {
+            modules.iter().position(|m| *m == name).unwrap_or_else(|| panic!("{suite}: {modules:?}"))
+        };
         assert_eq!(modules.last(), Some(&"ngx_http_write_filter_module"), "{suite}");
         assert!(place("ngx_http_gzip_filter_module") < place("ngx_http_chunked_filter_module"), "{suite}");
 
@@ -265,7 +308,8 @@ fn kept_alive_connections_are_in_their_pool() {
         let idle: u64 = pools.values().map(|w| number(&backend(w)["idle"])).sum();
         assert!(open > 0, "{suite}: nothing is kept alive");
         assert_eq!(idle, open, "{suite}: {pools:?}");
-        let used: u64 = by_worker(&target, &["connections"]).values().map(|w| number(&w["used"]["outgoing_idle"])).sum();
+        let used: u64 =
+            by_worker(&target, &["connections"]).values().map(|w| number(&w["used"]["outgoing_idle"])).sum();
         assert_eq!(used, open, "{suite}");
     }
 }

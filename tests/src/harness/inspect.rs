@@ -10,10 +10,13 @@ use serde_json::Value;
 /// When something was not trusted: on the targets of these tests everything is.
 #[must_use]
 pub fn found(target: &Container, words: &[&str]) -> Vec<Value> {
-    parts(target, words).iter().map(|part| {
-        assert!(part["not_trusted"].is_null(), "{words:?}: {part}");
-        part["found"].clone()
-    }).collect()
+    parts(target, words)
+        .iter()
+        .map(|part| {
+            assert!(part["not_trusted"].is_null(), "{words:?}: {part}");
+            part["found"].clone()
+        })
+        .collect()
 }
 
 /// Looks once, and returns the parts of one artifact as they are.
@@ -41,7 +44,10 @@ pub fn get(target: &Container, path: &str) -> String {
         "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET {path} HTTP/1.0\\r\\nHost: inside\\r\\n\\r\\n' >&3; cat <&3"
     );
     let answer = target.exec(&["bash", "-c", &ask]);
-    let (head, body) = answer.replace("\r\n", "\n").split_once("\n\n").map(|(h, b)| (h.to_owned(), b.to_owned()))
+    let (head, body) = answer
+        .replace("\r\n", "\n")
+        .split_once("\n\n")
+        .map(|(h, b)| (h.to_owned(), b.to_owned()))
         .unwrap_or_else(|| panic!("{path}: {answer}"));
     assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
     body

@@ -11,8 +11,8 @@ mod coroutines;
 mod phases;
 
 use capture::{
-    ANY_C, CALLBACKS, CALLS, CAPTURE, COMPILED, CONTENT, Capture, LIBRARIES, MIN_SAMPLES,
-    TO_CONTENT, also_called_by, always_called_by, always_through, entry, lua, then,
+    ANY_C, CALLBACKS, CALLS, CAPTURE, COMPILED, CONTENT, Capture, LIBRARIES, MIN_SAMPLES, TO_CONTENT,
+    also_called_by, always_called_by, always_through, entry, lua, then,
 };
 use upprof_tests::harness::stacks::{Stack, is_lua};
 

@@ -33,7 +33,10 @@ pub fn loaded(nginx: &Nginx<'_>) -> Result<Vec<ConfigFile>, Untrusted> {
         return Err(Untrusted::None("loaded configuration kept in this build"));
     }
     if array.size != DUMP || array.len > MAX_FILES {
-        return Err(Untrusted::Check { what: "ngx_cycle->config_dump, the size of an element,", value: array.size });
+        return Err(Untrusted::Check {
+            what: "ngx_cycle->config_dump, the size of an element,",
+            value: array.size,
+        });
     }
     (0..array.len).map(|i| file(nginx, array.elts.wrapping_add(i * DUMP))).collect()
 }

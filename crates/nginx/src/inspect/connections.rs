@@ -100,9 +100,9 @@ impl Left {
     fn add(&mut self, left_ms: i64) {
         match left_ms {
             ..0 => self.overdue += 1,
-            ..1_000 => self.under_1s += 1,
-            ..10_000 => self.under_10s += 1,
-            ..60_000 => self.under_1min += 1,
+            0..1_000 => self.under_1s += 1,
+            1_000..10_000 => self.under_10s += 1,
+            10_000..60_000 => self.under_1min += 1,
             _ => self.longer += 1,
         }
     }
@@ -218,7 +218,15 @@ impl<'a> Table<'a> {
         }
         let free = (get(cycle.free_connections)?, get(cycle.free_connection_n)?);
         let size = nginx.at.event.size;
-        Ok(Self { nginx, len, free, at, connections, read: all(events[0], size)?, write: all(events[1], size)? })
+        Ok(Self {
+            nginx,
+            len,
+            free,
+            at,
+            connections,
+            read: all(events[0], size)?,
+            write: all(events[1], size)?,
+        })
     }
 
     /// The free places: the list through `ngx_connection_t.data`, as long as nginx says it is.
@@ -235,7 +243,10 @@ impl<'a> Table<'a> {
         }
         match free.len() as u64 == len {
             true => Ok(free),
-            false => Err(Untrusted::Check { what: "ngx_cycle->free_connection_n, not the list's length,", value: len }),
+            false => Err(Untrusted::Check {
+                what: "ngx_cycle->free_connection_n, not the list's length,",
+                value: len,
+            }),
         }
     }
 
@@ -246,7 +257,12 @@ impl<'a> Table<'a> {
             .chunks_exact(size as usize)
             .zip(self.read.chunks_exact(event).zip(self.write.chunks_exact(event)))
             .enumerate()
-            .map(move |(i, (bytes, (read, write)))| Place { at: self.at + i as u64 * size, bytes, read, write })
+            .map(move |(i, (bytes, (read, write)))| Place {
+                at: self.at + i as u64 * size,
+                bytes,
+                read,
+                write,
+            })
     }
 
     fn count(&self, free: &HashSet<u64>, now_ms: u64) -> (Used, ConnectionTimers) {

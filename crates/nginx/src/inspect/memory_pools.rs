@@ -89,7 +89,8 @@ pub fn memory_pools(nginx: &Nginx<'_>) -> Result<MemoryPools, Untrusted> {
     // ngx_lua's watcher is a connection whose pool is the cycle's.
     let mut seen = HashSet::from([cycle_pool]);
     for place in table.places().filter(|p| !free.contains(&p.at)) {
-        let mut measure = |pool: u64| (pool != 0 && seen.insert(pool)).then(|| size(nginx, pool).ok()).flatten();
+        let mut measure =
+            |pool: u64| (pool != 0 && seen.insert(pool)).then(|| size(nginx, pool).ok()).flatten();
         if let Some(size) = measure(word_at(place.bytes, nginx.at.connection.pool)) {
             found.connections.add(&size);
         }

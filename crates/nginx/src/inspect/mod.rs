@@ -17,9 +17,7 @@ mod timers;
 mod view;
 
 pub use config::{ConfigFile, loaded, path};
-pub use connections::{
-    ConnectionTimers, Connections, Left, Listener, StubStatus, Used, connections,
-};
+pub use connections::{ConnectionTimers, Connections, Left, Listener, StubStatus, Used, connections};
 pub use memory_pools::{MemoryPools, PoolSize, Pools, memory_pools};
 pub use phases::{Filters, Phase, filters, phases};
 pub use pools::{UpstreamPool, upstream_pools};

@@ -75,7 +75,10 @@ impl Phases {
             a.sort_unstable();
             b.sort_unstable();
             if a != b {
-                return Err(Untrusted::Check { what: "a phase whose handlers the engine does not have:", value: phase as u64 });
+                return Err(Untrusted::Check {
+                    what: "a phase whose handlers the engine does not have:",
+                    value: phase as u64,
+                });
             }
         }
         Ok(Self { handlers, index })

@@ -77,7 +77,13 @@ fn upstream_pool(nginx: &Nginx<'_>, upstream: String, at: u64) -> Result<Upstrea
         most_requests = most_requests.max(nginx.u64(connection.wrapping_add(nginx.at.connection.requests))?);
         *peers.entry(peer(nginx, item)?).or_default() += 1;
     }
-    Ok(UpstreamPool { upstream, max_idle, idle: cached.len() as u64, most_requests, peers: peers.into_iter().collect() })
+    Ok(UpstreamPool {
+        upstream,
+        max_idle,
+        idle: cached.len() as u64,
+        most_requests,
+        peers: peers.into_iter().collect(),
+    })
 }
 
 /// The address of an entry: `socklen_t` and the address itself behind the connection.

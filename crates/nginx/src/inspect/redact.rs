@@ -5,8 +5,20 @@
 const HIDDEN: &str = "[hidden]";
 /// Parts of names whose value is a secret.
 const NAMES: [&str; 14] = [
-    "password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "api-key", "admin_key",
-    "private_key", "access_key", "credential", "keyring", "encrypt_key",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "admin_key",
+    "private_key",
+    "access_key",
+    "credential",
+    "keyring",
+    "encrypt_key",
 ];
 /// Headers whose value is one.
 const HEADERS: [&str; 3] = ["authorization", "cookie", "x-auth"];
@@ -140,13 +152,22 @@ mod tests {
     #[test]
     fn secrets_are_hidden_wherever_configurations_keep_them() {
         for (line, expected) in [
-            ("proxy_set_header Authorization \"Basic Zm9vOmJhcg==\";", "proxy_set_header Authorization \"[hidden]\";"),
-            ("proxy_set_header X-Forwarded \"Bearer abc.def\";", "proxy_set_header X-Forwarded \"Bearer [hidden]\";"),
+            (
+                "proxy_set_header Authorization \"Basic Zm9vOmJhcg==\";",
+                "proxy_set_header Authorization \"[hidden]\";",
+            ),
+            (
+                "proxy_set_header X-Forwarded \"Bearer abc.def\";",
+                "proxy_set_header X-Forwarded \"Bearer [hidden]\";",
+            ),
             ("set $admin_key edd1c9f034335f136f87ad84b625c8f1;", "set $admin_key [hidden];"),
             ("  pg_password = \"it's me\",", "  pg_password = \"[hidden]\","),
             ("local t = { [\"api_key\"] = 'abc' }", "local t = { [\"api_key\"] = '[hidden]' }"),
             ("  key = \"x\"  # password: hunter2", "  key = \"x\"  # password: [hidden]"),
-            ("{\"client_secret\": \"s3\", \"id\": \"a\"}", "{\"client_secret\": \"[hidden]\", \"id\": \"a\"}"),
+            (
+                "{\"client_secret\": \"s3\", \"id\": \"a\"}",
+                "{\"client_secret\": \"[hidden]\", \"id\": \"a\"}",
+            ),
             ("proxy_pass http://me:pw@10.0.0.1:80/x;", "proxy_pass http://[hidden]@10.0.0.1:80/x;"),
             ("return 200 eyJhbGciOiJIUzI1NiJ9abc.x;", "return 200 [hidden].x;"),
             ("env VAULT_TOKEN=s.abc;", "env VAULT_TOKEN=[hidden];"),

@@ -228,7 +228,10 @@ fn tries(nginx: &Nginx<'_>, states: u64) -> Result<u64, Untrusted> {
     }
     let array = nginx.array(states)?;
     if array.size != nginx.at.upstream_state.size || array.len > 1 << 16 {
-        return Err(Untrusted::Check { what: "r->upstream_states, the size of an element,", value: array.size });
+        return Err(Untrusted::Check {
+            what: "r->upstream_states, the size of an element,",
+            value: array.size,
+        });
     }
     Ok(array.len)
 }

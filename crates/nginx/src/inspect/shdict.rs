@@ -272,7 +272,9 @@ impl Walk<'_> {
         let data = node.at + DATA + node.key_len;
         let value = self.wanted.values.then(|| match node.kind {
             KIND_STRING => Some(text(data, node.value_len)),
-            KIND_NUMBER => Some(self.mem.u64(data).map_or_else(|_| unread(), |n| f64::from_bits(n).to_string())),
+            KIND_NUMBER => {
+                Some(self.mem.u64(data).map_or_else(|_| unread(), |n| f64::from_bits(n).to_string()))
+            }
             KIND_BOOLEAN => Some(self.mem.u8(data).map_or_else(|_| unread(), |b| (b != 0).to_string())),
             _ => None,
         });

@@ -113,10 +113,16 @@ fn lua_timers(nginx: &Nginx<'_>) -> Result<LuaTimers, Untrusted> {
     // The pending ones may exceed their limit by those that are being made.
     let plausible = |n: u64, max: u64| max < MAX_LIMIT && n <= max + 1;
     if !plausible(timers.pending, timers.max_pending) {
-        return Err(Untrusted::Check { what: "ngx_http_lua_main_conf_t.pending_timers", value: timers.pending });
+        return Err(Untrusted::Check {
+            what: "ngx_http_lua_main_conf_t.pending_timers",
+            value: timers.pending,
+        });
     }
     if !plausible(timers.running, timers.max_running) {
-        return Err(Untrusted::Check { what: "ngx_http_lua_main_conf_t.running_timers", value: timers.running });
+        return Err(Untrusted::Check {
+            what: "ngx_http_lua_main_conf_t.running_timers",
+            value: timers.running,
+        });
     }
     Ok(timers)
 }

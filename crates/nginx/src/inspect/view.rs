@@ -98,7 +98,10 @@ impl<'a> Nginx<'a> {
         }
         let list = self.words(self.u64(self.cycle + at.modules)?, len)?;
         if list[0] != core {
-            return Err(Untrusted::Check { what: "ngx_cycle->modules[0], not the core module,", value: list[0] });
+            return Err(Untrusted::Check {
+                what: "ngx_cycle->modules[0], not the core module,",
+                value: list[0],
+            });
         }
         list.into_iter()
             .map(|module| {
@@ -228,7 +231,10 @@ impl<'a> Nginx<'a> {
         let mut part = at + 8;
         while part != 0 {
             if parts.len() == max_parts {
-                return Err(Untrusted::Check { what: "the number of parts of a list", value: max_parts as u64 });
+                return Err(Untrusted::Check {
+                    what: "the number of parts of a list",
+                    value: max_parts as u64,
+                });
             }
             let w = self.words(part, 3)?;
             if w[1] > max_len {
@@ -249,10 +255,16 @@ impl<'a> Nginx<'a> {
         while at != head {
             let w = self.words(at, 2)?;
             if w[0] != before {
-                return Err(Untrusted::Check { what: "a link of a queue that does not point back:", value: at });
+                return Err(Untrusted::Check {
+                    what: "a link of a queue that does not point back:",
+                    value: at,
+                });
             }
             if out.len() == max {
-                return Err(Untrusted::Check { what: "the number of elements of a queue", value: max as u64 });
+                return Err(Untrusted::Check {
+                    what: "the number of elements of a queue",
+                    value: max as u64,
+                });
             }
             out.push(at);
             (before, at) = (at, w[1]);

@@ -129,7 +129,7 @@ impl Profile {
             (None, Origin::NotLua) => "(no Lua on the stack)".to_owned(),
             (None, _) => "(not known)".to_owned(),
         };
-        self.summed(|s| name(s))
+        self.summed(name)
     }
 
     fn by_origin<'p, K: Ord>(&'p self, key: impl Fn(&'p Origin) -> K) -> Vec<(K, u64)> {

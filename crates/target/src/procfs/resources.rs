@@ -82,7 +82,8 @@ impl Proc {
     /// [`ProcError`] when the process cannot be looked at, or no root shows its group.
     pub fn cpu_quota(&self, pid: u32, roots: &[&Path]) -> Result<CpuQuota, ProcError> {
         let groups = self.cgroups(pid)?;
-        let hidden = || error(pid, "its control group", &std::io::Error::from(std::io::ErrorKind::Unsupported));
+        let hidden =
+            || error(pid, "its control group", &std::io::Error::from(std::io::ErrorKind::Unsupported));
         let folders = roots.iter().flat_map(|root| groups.folders(root, "cpu"));
         folders.filter(|folder| holds(folder, pid)).find_map(|folder| quota(&folder)).ok_or_else(hidden)
     }
@@ -231,7 +232,11 @@ mod tests {
         write(&sys, "cpu,cpuacct/docker/a/cpu.stat", "nr_periods 9\nnr_throttled 4\nthrottled_time 5000\n");
         write(&sys, "unified/system/b/cgroup.procs", "8\n");
         write(&sys, "unified/system/b/cpu.max", "max 100000\n");
-        write(&sys, "unified/system/b/cpu.stat", "usage_usec 1\nnr_periods 3\nnr_throttled 2\nthrottled_usec 7\n");
+        write(
+            &sys,
+            "unified/system/b/cpu.stat",
+            "usage_usec 1\nnr_periods 3\nnr_throttled 2\nthrottled_usec 7\n",
+        );
         let of = |pid| Proc::at(&proc).cpu_quota(pid, &[Path::new("/nowhere"), &sys]);
         let v1 = CpuQuota { cores: Some(1.5), periods: 9, throttled_periods: 4, throttled_ns: 5000 };
         let v2 = CpuQuota { cores: None, periods: 3, throttled_periods: 2, throttled_ns: 7000 };

@@ -62,7 +62,11 @@ impl Inspector for ConfigInspector {
         for (_, config) in found {
             let mut table = Table::new("config: the loaded configuration", &["file", "bytes", "hidden"]);
             for file in &config.files {
-                table.row(vec![file.path.as_str().into(), (file.text.len() as u64).into(), file.hidden.into()]);
+                table.row(vec![
+                    file.path.as_str().into(),
+                    (file.text.len() as u64).into(),
+                    file.hidden.into(),
+                ]);
             }
             table.note(format!("nginx {}", config.version));
             config.configure_arguments.iter().for_each(|a| table.note(a.as_str()));

@@ -65,15 +65,25 @@ impl Inspector for ConnectionsInspector {
     const ABOUT: &'static str = "places of the connection table by use, listening sockets, connection timers";
 
     fn look(&mut self, world: &World<'_>, _ask: &Ask) -> Vec<Part<Seen>> {
-        of_workers(world, |process, nginx| {
-            Ok(Seen::of(world, process, connections(nginx, monotonic_ms())?))
-        })
+        of_workers(world, |process, nginx| Ok(Seen::of(world, process, connections(nginx, monotonic_ms())?)))
     }
 
     fn tables(found: &[(&Subject, &Seen)]) -> Vec<Table> {
         let mut table = Table::new(
             "connections: places of each worker's table",
-            &["process", "max", "free", "used", "client busy", "client waiting", "out busy", "out idle", "listening", "without socket", "internal"],
+            &[
+                "process",
+                "max",
+                "free",
+                "used",
+                "client busy",
+                "client waiting",
+                "out busy",
+                "out idle",
+                "listening",
+                "without socket",
+                "internal",
+            ],
         );
         let mut timers = Table::new(
             "connections: timers by the time that is left",
@@ -96,8 +106,19 @@ impl Inspector for ConnectionsInspector {
             let u = &c.used;
             let mut row: Vec<Cell> = vec![of.to_string().into()];
             row.extend(
-                [c.max, c.free, u.total(), u.client_active, u.client_waiting, u.outgoing_active, u.outgoing_idle, u.listening, u.without_socket, u.internal]
-                    .map(Cell::Count),
+                [
+                    c.max,
+                    c.free,
+                    u.total(),
+                    u.client_active,
+                    u.client_waiting,
+                    u.outgoing_active,
+                    u.outgoing_idle,
+                    u.listening,
+                    u.without_socket,
+                    u.internal,
+                ]
+                .map(Cell::Count),
             );
             table.row(row);
             for (what, left) in [("reading", &c.timers.read), ("writing", &c.timers.write)] {
@@ -114,8 +135,10 @@ impl Inspector for ConnectionsInspector {
             ));
         }
         let lost = |seen: &&Seen| Some((seen.listen_overflows?, seen.listen_drops?));
-        if let Some((overflows, drops)) = found.iter().find_map(|(_, seen)| lost(&seen)) {
-            queues.note(format!("network namespace, since it was made: {overflows} times full, {drops} connections dropped"));
+        if let Some((overflows, drops)) = found.iter().find_map(|(_, seen)| lost(seen)) {
+            queues.note(format!(
+                "network namespace, since it was made: {overflows} times full, {drops} connections dropped"
+            ));
         }
         vec![table, queues, timers]
     }

@@ -63,7 +63,10 @@ fn of_workers<T>(
 
 /// One part for the target: what all its processes have in common, read from the first that has it. The
 /// current workers are asked before leaving ones and the master.
-fn of_one<T>(world: &World<'_>, mut look: impl FnMut(&Process, &Nginx<'_>) -> Result<T, Untrusted>) -> Vec<Part<T>> {
+fn of_one<T>(
+    world: &World<'_>,
+    mut look: impl FnMut(&Process, &Nginx<'_>) -> Result<T, Untrusted>,
+) -> Vec<Part<T>> {
     let mut processes: Vec<&Process> = world.processes().iter().filter(|p| is_nginx(world, p)).collect();
     processes.sort_by_key(|p| match p.info.role {
         Role::Worker | Role::Other => 0,

@@ -77,7 +77,20 @@ impl Inspector for ProcessesInspector {
     fn tables(found: &[(&Subject, &Seen)]) -> Vec<Table> {
         let mut table = Table::new(
             "processes (memory: own, of files, shared; the shared part is the same in every worker)",
-            &["process", "inside", "age", "generation", "draining", "CPU time", "CPU", "own", "files", "shared", "open files", "of at most"],
+            &[
+                "process",
+                "inside",
+                "age",
+                "generation",
+                "draining",
+                "CPU time",
+                "CPU",
+                "own",
+                "files",
+                "shared",
+                "open files",
+                "of at most",
+            ],
         );
         for (of, p) in found {
             table.row(vec![
@@ -96,7 +109,8 @@ impl Inspector for ProcessesInspector {
             ]);
         }
         if let Some(quota) = found.iter().find_map(|(_, p)| p.quota.as_ref()) {
-            let limit = quota.cores.map_or_else(|| "no CPU limit".into(), |c| format!("a limit of {c:.2} CPUs"));
+            let limit =
+                quota.cores.map_or_else(|| "no CPU limit".into(), |c| format!("a limit of {c:.2} CPUs"));
             table.note(format!(
                 "control group: {limit}, throttled in {} of {} periods, {:.1} s in all",
                 quota.throttled_periods, quota.periods, quota.throttled_s
@@ -133,7 +147,13 @@ fn quota(world: &World<'_>, pid: u32) -> Option<Quota> {
     let roots = ["/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup"].map(Path::new);
     let CpuQuota { cores, periods, throttled_periods, throttled_ns } =
         world.target.proc.cpu_quota(pid, &roots).ok()?;
-    Some(Quota { cores, periods, throttled_periods, throttled_s: throttled_ns as f64 / 1e9, throttled_percent: None })
+    Some(Quota {
+        cores,
+        periods,
+        throttled_periods,
+        throttled_s: throttled_ns as f64 / 1e9,
+        throttled_percent: None,
+    })
 }
 
 /// Workers by the cycle they run: each reload makes a new one.
@@ -184,7 +204,8 @@ impl Generations {
             return None;
         }
         let mine = self.started(self.cycle(process)?);
-        let later = self.workers.iter().map(|(_, cycle, _)| self.started(*cycle)).filter(|start| *start > mine);
+        let later =
+            self.workers.iter().map(|(_, cycle, _)| self.started(*cycle)).filter(|start| *start > mine);
         later.min().map(|start| self.age_s(start))
     }
 }

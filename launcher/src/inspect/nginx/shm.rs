@@ -71,7 +71,18 @@ impl Inspector for ShmInspector {
     fn tables(found: &[(&Subject, &Zones)]) -> Vec<Table> {
         let mut table = Table::new(
             "shm: shared memory zones (failures: allocations that got no memory; larger than half a page nginx does not count them)",
-            &["zone", "owner", "size", "pages", "free pages", "requests", "failures", "failing", "lock", "waiting"],
+            &[
+                "zone",
+                "owner",
+                "size",
+                "pages",
+                "free pages",
+                "requests",
+                "failures",
+                "failing",
+                "lock",
+                "waiting",
+            ],
         );
         let mut slots = Table::new(
             "shm: slots that are used",
@@ -103,7 +114,8 @@ impl Inspector for ShmInspector {
                     None => "free".into(),
                     Some(Holder::Pid(pid)) => format!("held by {pid}").into(),
                     Some(Holder::Gone) => {
-                        format!("held by {}, which is gone", zone.lock_holder_ns_pid.unwrap_or_default()).into()
+                        format!("held by {}, which is gone", zone.lock_holder_ns_pid.unwrap_or_default())
+                            .into()
                     }
                 },
                 zone.lock_waiters.into(),

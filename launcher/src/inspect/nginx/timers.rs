@@ -20,12 +20,23 @@ impl Inspector for TimersInspector {
     fn tables(found: &[(&Subject, &Timers)]) -> Vec<Table> {
         let mut table = Table::new(
             "timers: of each worker",
-            &["process", "Lua pending", "of at most", "Lua running", "of at most", "nginx timers", "overdue", "next in"],
+            &[
+                "process",
+                "Lua pending",
+                "of at most",
+                "Lua running",
+                "of at most",
+                "nginx timers",
+                "overdue",
+                "next in",
+            ],
         );
         let mut handlers =
             Table::new("timers: by what they call", &["process", "handler", "timers", "overdue", "next in"]);
         for (of, timers) in found {
-            let lua = |n: fn(&upprof_nginx::inspect::LuaTimers) -> u64| -> Cell { timers.lua.as_ref().map(n).into() };
+            let lua = |n: fn(&upprof_nginx::inspect::LuaTimers) -> u64| -> Cell {
+                timers.lua.as_ref().map(n).into()
+            };
             table.row(vec![
                 of.to_string().into(),
                 lua(|l| l.pending),
