@@ -7,7 +7,7 @@
 use anyhow::Result;
 use std::fmt;
 use std::time::Duration;
-use upprof_luajit::{Trace, Vm};
+use upprof_luajit::{Jit, Vm};
 use upprof_memory::{Live, Memory};
 use upprof_probes::hostsim::Walked;
 use upprof_profile::raw::{Mark, Outcome, RawFrame};
@@ -285,10 +285,11 @@ impl Stop<'_> {
 }
 
 /// The walkers' frames in the oracle's words. Markers of states are left out. As in the launcher
-/// (`launcher/src/session/lua.rs`), an address that is in no trace is code that the trace called: only the
+/// (`launcher/src/session/traces.rs`), an address that is in no trace is code that the trace called: only the
 /// list of traces tells, which the kernel side does not have.
 fn items(walked: &Walked, memory: &Live, vm: &Vm) -> Vec<Item> {
-    let in_a_trace = |ip: u64| Trace::all(memory, vm).iter().any(|t| t.holds(ip));
+    let traces = Jit::find(memory, vm).map(|jit| jit.all(memory, vm)).unwrap_or_default();
+    let in_a_trace = |ip: u64| traces.iter().any(|t| t.holds(ip));
     let mut items = Vec::new();
     for frame in walked.frames.iter().map(|f| f.unpack()) {
         match frame {
@@ -298,7 +299,11 @@ fn items(walked: &Walked, memory: &Live, vm: &Vm) -> Vec<Item> {
             RawFrame::Trace { ip: Some(ip), .. } if !in_a_trace(ip) => {
                 items.extend([Item::Native(ip), Item::Lost]);
             }
-            RawFrame::Trace { ip, .. } => items.push(Item::Trace(ip.unwrap_or_default())),
+            RawFrame::Trace { ip, .. } => {
+                // Of a call the walkers tell an address inside the instruction, the oracle where it returns.
+                let called = items.iter().any(|i| matches!(i, Item::Native(_)));
+                items.push(Item::Trace(ip.unwrap_or_default() + u64::from(called)));
+            }
             RawFrame::Mark(Mark::NativeLost) => items.push(Item::Lost),
             RawFrame::Mark(_) | RawFrame::Unknown(_) => {}
         }
