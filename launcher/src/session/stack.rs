@@ -158,6 +158,8 @@ impl Catcher {
             label: 0,
             phase: None,
             uncounted: true,
+            label: 0,
+            phase: None,
         })
     }
 }
