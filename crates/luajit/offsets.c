@@ -6,7 +6,8 @@
  *   cd LuaJIT/src && make lj_bcdef.h lj_ffdef.h lj_libdef.h lj_recdef.h lj_folddef.h luajit.h
  *   cc -I. …/crates/luajit/offsets.c -o /tmp/offsets && /tmp/offsets
  *
- * With -DLUAJIT_DISABLE_GC64 it prints the GC32 row of the same source.
+ * With -DLUAJIT_DISABLE_GC64 it prints the GC32 row of the same source; sources before 2020-06 need
+ * -DLUAJIT_2017_STRINGS.
  */
 #include <stdio.h>
 #include <stddef.h>
@@ -21,23 +22,28 @@
 
 AT(lua_State, gct, 9, 5);
 AT(lua_State, glref, 16, 8);
+AT(lua_State, status, 11, 7);
 AT(lua_State, base, 32, 16);
+AT(lua_State, top, 40, 24);
 AT(lua_State, maxstack, 48, 32);
 AT(lua_State, stack, 56, 36);
 AT(lua_State, env, 72, 44);
+AT(lua_State, openupval, 64, 40);
 AT(lua_State, cframe, 80, 48);
+AT(lua_State, stacksize, 88, 56);
 AT(GCproto, numparams, 10, 6);
 AT(GCproto, framesize, 11, 7);
 AT(GCproto, sizebc, 12, 8);
+AT(GCproto, k, 32, 16);
+AT(GCproto, sizekgc, 48, 24);
+AT(GCproto, sizept, 56, 32);
+AT(GCproto, flags, 61, 37);
+AT(GCproto, trace, 62, 38);
 AT(GCproto, chunkname, 64, 40);
 AT(GCproto, firstline, 72, 44);
 AT(GCproto, numline, 76, 48);
 AT(GCproto, lineinfo, 80, 52);
 FIXED(sizeof(GCproto), 104, 64);
-AT(GCproto, k, 32, 16);
-AT(GCproto, sizekgc, 48, 24);
-AT(GCproto, sizept, 56, 32);
-AT(GCproto, flags, 61, 37);
 AT(GCproto, uvinfo, 88, 56);
 AT(GCproto, varinfo, 96, 60);
 FIXED(PROTO_VARARG, 2, 2);
@@ -49,13 +55,26 @@ AT(GCfuncC, ffid, 10, 6);
 AT(GCfuncC, env, 16, 8);
 AT(GCfuncC, pc, 32, 16);
 AT(GCfuncC, f, 40, 24);
+AT(GCfuncC, nupvalues, 11, 7);
+AT(GCfuncC, upvalue, 48, 32);
+AT(GCupval, closed, 10, 6);
+AT(GCupval, tv, 16, 8);
+FIXED(sizeof(GCupval), 48, 24);
+AT(GCudata, env, 16, 8);
+AT(GCudata, len, 24, 12);
+AT(GCudata, metatable, 32, 16);
+FIXED(sizeof(GCudata), 48, 24);
+AT(GCcdata, ctypeid, 10, 6);
+FIXED(sizeof(GCcdata), 16, 8);
+AT(GCtab, colo, 11, 7);
 AT(GCtab, array, 16, 8);
 AT(GCtab, metatable, 32, 16);
-AT(GCudata, metatable, 32, 16);
-AT(GCtab, node, 40, 20);
 AT(GCtab, asize, 48, 24);
+FIXED(sizeof(GCtab), 64, 32);
+AT(GCtab, node, 40, 20);
 AT(GCtab, hmask, 52, 28);
 FIXED(sizeof(Node), 24, 24);
+AT(GCtrace, nins, 12, 8);
 AT(GCtrace, ir, 32, 16);
 AT(GCtrace, nk, 40, 24);
 AT(GCtrace, nsnapmap, 44, 28);
@@ -67,9 +86,22 @@ AT(GCtrace, startins, 80, 56);
 AT(GCtrace, szmcode, 84, 60);
 AT(GCtrace, mcode, 88, 64);
 AT(GCtrace, spadjust, 102, 78);
+AT(GCtrace, nchild, 100, 76);
 AT(GCtrace, traceno, 104, 80);
 AT(GCtrace, link, 106, 82);
 AT(GCtrace, root, 108, 84);
+FIXED(sizeof(GCtrace), 120, 96);
+AT(GCState, threshold, 8, 4);
+AT(GCState, currentwhite, 16, 8);
+AT(GCState, state, 17, 9);
+AT(GCState, root, 24, 16);
+AT(GCState, debt, 72, 40);
+AT(GCState, estimate, 80, 44);
+AT(GCState, stepmul, 88, 48);
+AT(GCState, pause, 92, 52);
+FIXED(offsetof(jit_State, szallmcarea) - offsetof(jit_State, mcarea), 32, 32);
+FIXED(sizeof(HotPenalty), 16, 8);
+FIXED(JIT_P__MAX, 15, 15);
 FIXED(offsetof(jit_State, sizetrace) - offsetof(jit_State, trace), 12, 12);
 FIXED(offsetof(global_State, jit_base) - offsetof(global_State, cur_L), 8, 4);
 FIXED(CFRAME_SIZE, 80, 80);
@@ -140,8 +172,18 @@ int main(void)
 	printf("  mainthref: %zu\n", OF_G(mainthref));
 	printf("  cur_l: %zu\n", OF_G(cur_L));
 	printf("  jit_base: %zu\n", OF_G(jit_base));
+	printf("  gc_total: %zu\n", OF_G(gc.total));
+#ifdef LUAJIT_2017_STRINGS
+	printf("  str_tab: %zu\n", OF_G(strhash));
+#else
+	printf("  str_tab: %zu\n", OF_G(str.tab));
+#endif
+	printf("  registry: %zu\n", OF_G(registrytv));
 	printf("  str_len: %zu\n", offsetof(GCstr, len));
 	printf("  g2disp: { %s: [%zu] }\n", own ? "luajit2" : "upstream", FROM_G(dispatch));
 	printf("  g2trace: { %s: [%zu] }\n", own ? "luajit2" : "upstream", FROM_G(J.trace));
+	printf("  jit:\n    - { g2disp: %zu, trace: %zu, flags: %zu, param: %zu, penalty: %zu, mcarea: %zu }\n",
+	       FROM_G(dispatch), FROM_G(J.trace), FROM_G(J.flags), FROM_G(J.param), FROM_G(J.penalty),
+	       FROM_G(J.mcarea));
 	return 0;
 }

@@ -5,6 +5,7 @@
 mod globals;
 pub mod host;
 mod image;
+mod inspectable;
 mod lua;
 mod machine;
 pub mod ngx_lua;

@@ -148,6 +148,9 @@ function M.jit()
     return { on = jit.status(), traces = traces, aborts = kept.aborts, reasons = ok and vmdef.traceerr or nil }
 end
 
+-- What tells of traces makes none.
+jit.off(M.jit)
+
 local action = M[ngx.var.uri:match("([%w_]+)$")]
 local args = ngx.req.get_uri_args()
 if not action then

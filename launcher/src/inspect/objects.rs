@@ -1,6 +1,5 @@
 //! `objects`: a census of each Lua VM's heap.
 
-use super::world::cached;
 use super::{Ask, Inspector, World};
 use std::time::Duration;
 use upprof_luajit::inspect::Objects;
@@ -16,10 +15,7 @@ impl Inspector for ObjectsInspector {
     const BY_DEFAULT: bool = false;
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Objects>> {
-        world.of_vms(|process, vm| {
-            let live = process.memory();
-            Objects::read(&cached(&live), &live, vm, ask.max_objects)
-        })
+        world.of_vms(|process, vm| Objects::read(&process.memory(), vm, ask.max_objects))
     }
 
     fn compare(now: &mut Objects, before: &Objects, _elapsed: Duration) {

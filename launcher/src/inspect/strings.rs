@@ -1,9 +1,12 @@
 //! `strings`: the table of interned strings of each Lua VM.
 
-use super::world::cached;
 use super::{Ask, Inspector, World};
 use upprof_luajit::inspect::{HashKind, Strings};
+use upprof_memory::Cached;
 use upprof_report::inspect::{Cell, Part, Subject, Table};
+
+/// Copies of memory that a walk may hold, bytes.
+const MAX_COPY: usize = 256 << 20;
 
 pub(super) struct StringsInspector;
 
@@ -13,7 +16,9 @@ impl Inspector for StringsInspector {
     const ABOUT: &'static str = "the table of interned strings: load, chains, hash";
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Strings>> {
-        world.of_vms(|process, vm| Strings::read(&cached(&process.memory()), vm, ask.max_objects))
+        world.of_vms(|process, vm| {
+            Strings::read(&Cached::new(&process.memory(), MAX_COPY), vm, ask.max_objects)
+        })
     }
 
     fn tables(found: &[(&Subject, &Strings)]) -> Vec<Table> {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use upprof_luajit::Vm;
 use upprof_luajit::inspect::{Heap, NotTrusted};
-use upprof_memory::{Cached, Live};
+use upprof_memory::Live;
 use upprof_nginx::Owner;
 use upprof_report::inspect::{Part, Subject};
 use upprof_stacks::AddressSpace;
@@ -27,9 +27,6 @@ pub(crate) struct World<'t> {
 
 /// A walk over a heap, shared by those who ask for it.
 pub(crate) type WalkedHeap = Rc<Result<Heap, NotTrusted>>;
-
-/// Copies of a heap's memory that a walk may hold.
-const MAX_HEAP_COPY: usize = 256 << 20;
 
 /// A process of the target.
 pub(crate) struct Process {
@@ -65,11 +62,6 @@ impl Process {
             started: self.info.start_time_ticks,
         }
     }
-}
-
-/// Memory for walks over very many small objects.
-pub(crate) fn cached(live: &Live) -> Cached<'_> {
-    Cached::new(live, MAX_HEAP_COPY)
 }
 
 impl<'t> World<'t> {
@@ -168,10 +160,7 @@ impl<'t> World<'t> {
     /// A walk over a VM's objects, made once between two refreshes however many inspectors ask.
     pub(crate) fn heap(&self, process: &Process, vm: &Vm, max_objects: u32) -> WalkedHeap {
         let mut heaps = self.heaps.borrow_mut();
-        let walk = || {
-            let live = process.memory();
-            Rc::new(Heap::walk(&cached(&live), &live, vm, max_objects))
-        };
+        let walk = || Rc::new(Heap::walk(&process.memory(), vm, max_objects));
         Rc::clone(heaps.entry((process.info.pid, vm.g)).or_insert_with(walk))
     }
 

@@ -85,7 +85,7 @@ impl Machine {
         self.image.put_ref(at, table, self.layout().reference);
     }
 
-    fn put_value(&mut self, at: u64, kind: u8, object: u64) {
+    pub(super) fn put_value(&mut self, at: u64, kind: u8, object: u64) {
         let tag = !u32::from(kind);
         if self.layout().reference == 8 {
             self.image.put64(at, u64::from(tag) << 47 | object);

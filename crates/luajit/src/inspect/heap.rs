@@ -7,7 +7,7 @@ use crate::detect::reference;
 use crate::layout::gct;
 use serde::Serialize;
 use std::collections::BinaryHeap;
-use upprof_memory::Memory;
+use upprof_memory::{Cached, Memory};
 
 /// Types as `type()` and LuaJIT name them, in the order of their numbers.
 const TYPES: [(u8, &str); 8] = [
@@ -51,6 +51,8 @@ pub struct Heap {
     pub counts: Vec<Count>,
     /// Why the walk is not of one moment, or not whole.
     pub torn: Option<String>,
+    /// Whether the list was walked to its end.
+    whole: bool,
     /// In address order.
     pub(super) protos: Vec<ProtoSeen>,
     pub(super) threads: Vec<u64>,
@@ -62,6 +64,8 @@ pub struct Heap {
 pub(super) const LARGEST: usize = 20;
 /// Prototypes and threads that are kept: as many as anyone has loaded, and a bound for what is hostile.
 const MAX_KEPT: usize = 1 << 20;
+/// Copies of memory that a walk may hold, bytes.
+const MAX_COPY: usize = 256 << 20;
 /// A single object cannot be larger than this and be believed.
 const MAX_OBJECT: u64 = 1 << 36;
 
@@ -75,12 +79,45 @@ fn root(mem: &dyn Memory, vm: &Vm) -> Result<u64, NotTrusted> {
 }
 
 impl Heap {
-    /// Walks at most `max_objects` objects. `mem` is what is walked, and should be fast for small reads
-    /// ([`upprof_memory::Cached`]); `now` tells whether the VM went on meanwhile.
+    /// Walks at most `max_objects` objects.
     ///
     /// # Errors
     /// [`NotTrusted`] when there is no list of objects. What breaks later is told in [`Heap::torn`].
-    pub fn walk(mem: &dyn Memory, now: &dyn Memory, vm: &Vm, max_objects: u32) -> Result<Self, NotTrusted> {
+    pub fn walk(live: &dyn Memory, vm: &Vm, max_objects: u32) -> Result<Self, NotTrusted> {
+        Self::walk_copied(live, vm, max_objects).map(|(heap, _)| heap)
+    }
+
+    /// The same, with the copy of the memory that was walked. A VM that goes on may free the object that
+    /// the walk is at, most often the newest: then it is tried again from a new copy.
+    pub(super) fn walk_copied<'m>(
+        live: &'m dyn Memory,
+        vm: &Vm,
+        max_objects: u32,
+    ) -> Result<(Self, Cached<'m>), NotTrusted> {
+        const TRIES: usize = 5;
+        let mut best: Option<(Self, Cached<'m>)> = None;
+        let mut refused = None;
+        for _ in 0..TRIES {
+            let copy = Cached::new(live, MAX_COPY);
+            match Self::walk_once(&copy, live, vm, max_objects) {
+                Ok(heap) if heap.whole => return Ok((heap, copy)),
+                Ok(heap) if best.as_ref().is_none_or(|(b, _)| b.len() < heap.len()) => {
+                    best = Some((heap, copy))
+                }
+                Ok(_) => {}
+                Err(e @ NotTrusted::Implausible { .. }) => refused = Some(e),
+                Err(e) => return Err(e),
+            }
+        }
+        best.ok_or(refused.unwrap_or(NotTrusted::Layout("the list of objects cannot be walked")))
+    }
+
+    /// Objects that were walked.
+    fn len(&self) -> u64 {
+        self.counts.iter().map(|c| c.count).sum()
+    }
+
+    fn walk_once(mem: &dyn Memory, now: &dyn Memory, vm: &Vm, max_objects: u32) -> Result<Self, NotTrusted> {
         let before = mark(now, vm)?;
         let mut walk = Walk::new(mem, vm);
         let broken = walk.list(before.1, max_objects).err();
@@ -89,6 +126,7 @@ impl Heap {
         }
         let after = mark(now, vm)?;
         let mut heap = walk.finish();
+        heap.whole = broken.is_none();
         heap.torn = broken.or_else(|| {
             (before != after).then(|| {
                 format!(
@@ -252,7 +290,14 @@ impl<'a> Walk<'a> {
     fn finish(mut self) -> Heap {
         self.protos.sort_unstable();
         let largest = self.largest.into_sorted_vec().into_iter().map(|std::cmp::Reverse(x)| x).collect();
-        Heap { counts: self.counts.to_vec(), torn: None, protos: self.protos, threads: self.threads, largest }
+        Heap {
+            counts: self.counts.to_vec(),
+            torn: None,
+            whole: false,
+            protos: self.protos,
+            threads: self.threads,
+            largest,
+        }
     }
 }
 

@@ -58,15 +58,15 @@ pub struct Change {
 }
 
 impl Objects {
-    /// Walks the heap, at most `max_objects` objects, and then from the roots to its largest tables. `mem`
-    /// is what is walked ([`upprof_memory::Cached`]); `now` tells whether the VM went on meanwhile.
+    /// Walks the heap, at most `max_objects` objects, and then from the roots to its largest tables.
     ///
     /// # Errors
     /// [`NotTrusted`] when there is no heap to walk.
-    pub fn read(mem: &dyn Memory, now: &dyn Memory, vm: &Vm, max_objects: u32) -> Result<Self, NotTrusted> {
-        let heap = Heap::walk(mem, now, vm, max_objects)?;
+    pub fn read(live: &dyn Memory, vm: &Vm, max_objects: u32) -> Result<Self, NotTrusted> {
+        let (heap, copy) = Heap::walk_copied(live, vm, max_objects)?;
+        let mem: &dyn Memory = &copy;
         let strings = Strings::read(mem, vm, max_objects)?;
-        let total = Gc::total(now, vm)?;
+        let total = Gc::total(live, vm)?;
         let mut types = vec![Count {
             name: "string",
             count: strings.lengths.iter().sum(),
