@@ -67,7 +67,8 @@ fn a_return_to_c_shows_the_function_that_returns() {
         m.call(HANDLER);
         m.store_base();
         m.call_lua(f, Link::Protected, 3);
-        for link in [3 * 8 | Link::Protected as u64, (3 * 8 | Link::Protected as u64) ^ 1] {
+        let link = (3 * 8) | Link::Protected as u64;
+        for link in [link, link ^ 1] {
             m.regs.bx = link;
             expect(m, VmState::Interpreted, &["lua returning:?", "handler", "main", "start"]);
         }
@@ -84,7 +85,7 @@ fn a_call_from_c_that_has_not_arrived_is_not_shown() {
         m.store_base();
         m.call(HELPER);
         m.enter_vm();
-        m.regs.bx = 5 * 8 | Link::C as u64;
+        m.regs.bx = (5 * 8) | Link::C as u64;
         let mut frames = vec!["helper", "cfunction", "c cfunction"];
         frames.extend(BELOW);
         expect(m, VmState::Interpreted, &frames);

@@ -158,8 +158,6 @@ impl Catcher {
             label: 0,
             phase: None,
             uncounted: true,
-            label: 0,
-            phase: None,
         })
     }
 }
