@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use upprof_memory::{Memory, ReadError};
 
 /// What every module of an nginx says of the nginx it was built for (`ngx_module_t`, ngx_module.h; at
@@ -111,7 +112,7 @@ impl Layout {
         let fits = |bits: &HashMap<String, u8>| bits.iter().all(|(name, value)| bit(name) == Some(*value));
         let build = file.builds.iter().find(|(_, bits)| fits(bits)).map(|(name, _)| name.as_str());
         let build = build.ok_or_else(|| NoLayout::Build(identity.signature.clone()))?;
-        Self::pick(file.nginx, identity.version, Some(build))
+        Self::pick(&file.nginx, identity.version, Some(build))
     }
 
     /// The layout of an ngx_lua, by the number that Lua sees as `ngx.config.ngx_lua_version`.
@@ -119,20 +120,21 @@ impl Layout {
     /// # Errors
     /// [`NoLayout::Older`].
     pub fn of_lua(version: u64) -> Result<Self, NoLayout> {
-        Self::pick(file().ngx_lua, version, None)
+        Self::pick(&file().ngx_lua, version, None)
     }
 
-    fn pick(rows: Structs, version: u64, build: Option<&str>) -> Result<Self, NoLayout> {
+    fn pick(rows: &Structs, version: u64, build: Option<&str>) -> Result<Self, NoLayout> {
         let holds = |row: &Row| {
             row.since <= version
                 && build.is_none_or(|b| row.builds.as_ref().is_none_or(|of| of.iter().any(|o| o == b)))
         };
         let structs: HashMap<_, _> = rows
-            .into_iter()
+            .iter()
             .filter_map(|(name, rows)| {
                 // Rows are in the order of versions; the last one that holds is this version's.
-                let row = rows.into_iter().rfind(holds)?;
-                Some((name, row.at.into_iter().map(|(member, place)| (member, place.0)).collect()))
+                let row = rows.iter().rfind(|row| holds(row))?;
+                let members = row.at.iter().map(|(member, place)| (member.clone(), place.0)).collect();
+                Some((name.clone(), members))
             })
             .collect();
         if structs.is_empty() { Err(NoLayout::Older(version)) } else { Ok(Self { structs }) }
@@ -243,8 +245,12 @@ fn bit_field(text: &str) -> Option<Place> {
 
 /// # Panics
 /// Never in a build whose tests pass: the file is compiled in and parsed by a test.
-fn file() -> File {
-    serde_yaml::from_str(include_str!("../layouts.yaml")).expect("layouts.yaml is tested")
+fn file() -> &'static File {
+    /// Parsed once: it is asked for each process, again and again under `--watch`.
+    static FILE: OnceLock<File> = OnceLock::new();
+    FILE.get_or_init(|| {
+        serde_yaml::from_str(include_str!("../layouts.yaml")).expect("layouts.yaml is tested")
+    })
 }
 
 #[cfg(test)]

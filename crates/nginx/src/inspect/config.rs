@@ -28,7 +28,7 @@ pub struct ConfigFile {
 /// # Errors
 /// [`Untrusted::None`] when this build keeps none.
 pub fn loaded(nginx: &Nginx<'_>) -> Result<Vec<ConfigFile>, Untrusted> {
-    let array = nginx.array(nginx.cycle + nginx.at.cycle.config_dump)?;
+    let array = nginx.array(nginx.cycle.wrapping_add(nginx.at.cycle.config_dump))?;
     if array.len == 0 {
         return Err(Untrusted::None("loaded configuration kept in this build"));
     }
@@ -42,7 +42,7 @@ pub fn loaded(nginx: &Nginx<'_>) -> Result<Vec<ConfigFile>, Untrusted> {
 }
 
 fn file(nginx: &Nginx<'_>, at: u64) -> Result<ConfigFile, Untrusted> {
-    let buffer = nginx.u64(at + 16)?;
+    let buffer = nginx.u64(at.wrapping_add(16))?;
     // ngx_buf_t: pos, last, file_pos, file_last, start, end.
     let head = nginx.mem.bytes(buffer, 48, 48)?;
     let (pos, last, end) = (word_at(&head, 0), word_at(&head, 8), word_at(&head, 40));
@@ -59,5 +59,5 @@ fn file(nginx: &Nginx<'_>, at: u64) -> Result<ConfigFile, Untrusted> {
 /// # Errors
 /// [`Untrusted`] when it cannot be read.
 pub fn path(nginx: &Nginx<'_>) -> Result<String, Untrusted> {
-    nginx.string(nginx.cycle + nginx.at.cycle.conf_file, MAX_NAME * 4)
+    nginx.string(nginx.cycle.wrapping_add(nginx.at.cycle.conf_file), MAX_NAME * 4)
 }

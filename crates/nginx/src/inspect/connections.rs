@@ -193,7 +193,7 @@ impl<'a> Table<'a> {
     /// offsets of all three.
     pub(crate) fn read(nginx: &'a Nginx<'a>) -> Result<Self, Untrusted> {
         let (cycle, connection) = (&nginx.at.cycle, &nginx.at.connection);
-        let get = |at| nginx.u64(nginx.cycle + at);
+        let get = |at| nginx.u64(nginx.cycle.wrapping_add(at));
         let (at, len) = (get(cycle.connections)?, get(cycle.connection_n)?);
         if at == 0 {
             return Err(Untrusted::None("connection table in this process"));
@@ -301,7 +301,7 @@ impl Place<'_> {
 fn listeners(nginx: &Nginx<'_>) -> Result<Vec<Listener>, Untrusted> {
     const MAX: u64 = 4096;
     let of = &nginx.at.listening;
-    let array = nginx.array(nginx.cycle + nginx.at.cycle.listening)?;
+    let array = nginx.array(nginx.cycle.wrapping_add(nginx.at.cycle.listening))?;
     if array.len > MAX {
         return Err(Untrusted::Check { what: "the number of listening sockets", value: array.len });
     }
@@ -311,7 +311,7 @@ fn listeners(nginx: &Nginx<'_>) -> Result<Vec<Listener>, Untrusted> {
             let bytes = nginx.mem.bytes(at, of.size as usize, 4096)?;
             let int = |at| (word_at(&bytes, at) as u32).cast_signed();
             Ok(Listener {
-                address: nginx.string(at + of.addr_text, MAX_NAME)?,
+                address: nginx.string(at.wrapping_add(of.addr_text), MAX_NAME)?,
                 fd: int(of.fd),
                 backlog: int(of.backlog),
                 worker: bit(&bytes, of.reuseport_bit).then(|| word_at(&bytes, of.worker)),

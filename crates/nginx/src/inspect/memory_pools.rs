@@ -76,7 +76,7 @@ impl Pools {
 /// # Errors
 /// [`Untrusted`] when the cycle's own pool does not check out.
 pub fn memory_pools(nginx: &Nginx<'_>) -> Result<MemoryPools, Untrusted> {
-    let cycle_pool = nginx.u64(nginx.cycle + nginx.at.cycle.pool)?;
+    let cycle_pool = nginx.u64(nginx.cycle.wrapping_add(nginx.at.cycle.pool))?;
     let cycle = size(nginx, cycle_pool)?;
     let mut found = MemoryPools { cycle, connections: Pools::default(), requests: Pools::default() };
     let table = match Table::read(nginx) {
@@ -95,7 +95,7 @@ pub fn memory_pools(nginx: &Nginx<'_>) -> Result<MemoryPools, Untrusted> {
             found.connections.add(&size);
         }
         let main = main_request(nginx, word_at(place.bytes, nginx.at.connection.data));
-        let pool = main.and_then(|main| nginx.u64(main + nginx.at.request.pool).ok());
+        let pool = main.and_then(|main| nginx.u64(main.wrapping_add(nginx.at.request.pool)).ok());
         if let Some(size) = pool.and_then(measure) {
             found.requests.add(&size);
         }

@@ -13,6 +13,8 @@ mod requests;
 mod shdict;
 mod shm;
 mod structs;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod view;
 

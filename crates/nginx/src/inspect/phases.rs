@@ -54,14 +54,14 @@ impl Phases {
         let of = &nginx.at.core_conf;
         let mut registered = Vec::new();
         for i in 0..PHASES.len() as u64 {
-            let array = nginx.array(conf + of.phases + i * PHASE)?;
+            let array = nginx.array(conf.wrapping_add(of.phases + i * PHASE))?;
             if array.len > MAX_HANDLERS || (array.len > 0 && array.size != 8) {
                 return Err(Untrusted::Check { what: "the number of handlers of a phase", value: array.len });
             }
             registered.push(nginx.words(array.elts, array.len)?);
         }
         let index = Self::index(&registered);
-        let engine = nginx.u64(conf + of.phase_engine)?;
+        let engine = nginx.u64(conf.wrapping_add(of.phase_engine))?;
         let entries = nginx.words(engine, index.len() as u64 * ENGINE_ENTRY / 8)?;
         let mut handlers = vec![Vec::new(); PHASES.len()];
         for (phase, entry) in index.iter().zip(entries.chunks_exact(3)) {

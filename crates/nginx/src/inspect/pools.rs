@@ -39,20 +39,20 @@ pub fn upstream_pools(nginx: &Nginx<'_>) -> Result<Vec<UpstreamPool>, Untrusted>
     let conf = nginx.http_main_conf("ngx_http_upstream_module")?;
     let of = nginx.at.upstream_conf;
     let index = nginx.ctx_index("ngx_http_upstream_keepalive_module")?;
-    let array = nginx.array(conf + of.upstreams)?;
+    let array = nginx.array(conf.wrapping_add(of.upstreams))?;
     if array.len > MAX_UPSTREAMS || (array.len > 0 && array.size != 8) {
         return Err(Untrusted::Check { what: "the number of upstreams", value: array.len });
     }
     let mut pools = Vec::new();
     for upstream in nginx.words(array.elts, array.len)? {
-        let srv_conf = nginx.u64(upstream + of.srv_conf)?;
+        let srv_conf = nginx.u64(upstream.wrapping_add(of.srv_conf))?;
         // Those that proxy_pass makes of an address have no block.
         if srv_conf == 0 {
             continue;
         }
-        let keepalive = nginx.u64(srv_conf + index * 8)?;
+        let keepalive = nginx.u64(srv_conf.wrapping_add(index * 8))?;
         if keepalive != 0 && nginx.u64(keepalive)? != 0 {
-            let name = nginx.string(upstream + of.host, MAX_NAME)?;
+            let name = nginx.string(upstream.wrapping_add(of.host), MAX_NAME)?;
             pools.push(upstream_pool(nginx, name, keepalive)?);
         }
     }
@@ -65,7 +65,7 @@ fn upstream_pool(nginx: &Nginx<'_>, upstream: String, at: u64) -> Result<Upstrea
         return Err(Untrusted::Check { what: "the size of a keepalive pool", value: max_idle });
     }
     let queues = if nginx.at.version >= 1_019_010 { QUEUES_SINCE_1_19_10 } else { QUEUES_BEFORE };
-    let cached = nginx.queue(at + queues, max_idle as usize)?;
+    let cached = nginx.queue(at.wrapping_add(queues), max_idle as usize)?;
     let mut peers: BTreeMap<String, u64> = BTreeMap::new();
     let mut most_requests = 0;
     for link in &cached {

@@ -138,7 +138,7 @@ fn value(after: &str) -> Option<Span> {
     };
     let len = match quote {
         Some(q) => value.find(q).unwrap_or(value.trim_end().len()),
-        None => value.find(|c: char| c.is_whitespace() || ";,}".contains(c)).unwrap_or(value.len()),
+        None => value.find(|c: char| c.is_whitespace() || ";,}\"'".contains(c)).unwrap_or(value.len()),
     };
     let plain = &value[..len];
     let variable = plain.starts_with('$') && plain[1..].chars().all(|c| is_word(c) || "{}".contains(c));

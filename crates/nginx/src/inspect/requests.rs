@@ -120,8 +120,9 @@ pub(crate) fn main_request(nginx: &Nginx<'_>, data: u64) -> Option<u64> {
     if data == 0 || !data.is_multiple_of(8) || nginx.u32(data).ok()? != SIGNATURE {
         return None;
     }
-    let main = nginx.u64(data + nginx.at.request.main).ok()?;
-    let own = nginx.u32(main).ok()? == SIGNATURE && nginx.u64(main + nginx.at.request.main).ok()? == main;
+    let main = nginx.u64(data.wrapping_add(nginx.at.request.main)).ok()?;
+    let own = nginx.u32(main).ok()? == SIGNATURE
+        && nginx.u64(main.wrapping_add(nginx.at.request.main)).ok()? == main;
     own.then_some(main)
 }
 
@@ -187,7 +188,7 @@ fn host(nginx: &Nginx<'_>, request: &[u8]) -> Result<String, Untrusted> {
     let server = nginx.text(word_at(request, of.server + 8), word_at(request, of.server), MAX_NAME)?;
     match word_at(request, of.host) {
         // ngx_table_elt_t: hash, key, value.
-        header if server.is_empty() && header != 0 => nginx.string(header + 24, MAX_NAME),
+        header if server.is_empty() && header != 0 => nginx.string(header.wrapping_add(24), MAX_NAME),
         _ => Ok(server),
     }
 }
@@ -197,9 +198,9 @@ fn upstream(nginx: &Nginx<'_>, at: u64) -> Result<Option<Upstream>, Untrusted> {
         return Ok(None);
     }
     let (of, state_at) = (&nginx.at.upstream, &nginx.at.upstream_state);
-    let name = nginx.u64(at + of.peer_name)?;
+    let name = nginx.u64(at.wrapping_add(of.peer_name))?;
     let peer = if name == 0 { None } else { Some(nginx.string(name, MAX_NAME)?) };
-    let state = nginx.u64(at + of.state)?;
+    let state = nginx.u64(at.wrapping_add(of.state))?;
     let mut upstream =
         Upstream { peer, state: UpstreamState::Starting, connect_ms: None, header_ms: None, status: 0 };
     if state == 0 {
@@ -211,7 +212,7 @@ fn upstream(nginx: &Nginx<'_>, at: u64) -> Result<Option<Upstream>, Untrusted> {
     upstream.connect_ms = time(state_at.connect_time);
     upstream.header_ms = time(state_at.header_time);
     upstream.status = word_at(&bytes, state_at.status);
-    let connected = nginx.u64(at + of.peer_connection)? != 0;
+    let connected = nginx.u64(at.wrapping_add(of.peer_connection))? != 0;
     upstream.state = match (upstream.connect_ms, upstream.header_ms) {
         _ if !connected => UpstreamState::Finished,
         (None, _) => UpstreamState::Connecting,

@@ -59,7 +59,7 @@ const SLAB: usize = 256;
 /// [`Untrusted`] when the list itself does not check out.
 pub fn zones(nginx: &Nginx<'_>) -> Result<Vec<Result<Zone, Untrusted>>, Untrusted> {
     let size = nginx.at.zone.size;
-    let parts = nginx.list(nginx.cycle + nginx.at.cycle.shared_memory, MAX_PARTS, MAX_ZONES)?;
+    let parts = nginx.list(nginx.cycle.wrapping_add(nginx.at.cycle.shared_memory), MAX_PARTS, MAX_ZONES)?;
     let mut zones = Vec::new();
     for (elts, len) in parts {
         for i in 0..len {

@@ -92,11 +92,11 @@ impl<'a> Nginx<'a> {
 
     fn read_modules(&self, core: u64) -> Result<Vec<Module>, Untrusted> {
         let at = self.at.cycle;
-        let len = self.u64(self.cycle + at.modules_n)?;
+        let len = self.u64(self.cycle.wrapping_add(at.modules_n))?;
         if !(1..MAX_MODULES).contains(&len) {
             return Err(Untrusted::Check { what: "ngx_cycle->modules_n", value: len });
         }
-        let list = self.words(self.u64(self.cycle + at.modules)?, len)?;
+        let list = self.words(self.u64(self.cycle.wrapping_add(at.modules))?, len)?;
         if list[0] != core {
             return Err(Untrusted::Check {
                 what: "ngx_cycle->modules[0], not the core module,",
@@ -114,12 +114,12 @@ impl<'a> Nginx<'a> {
 
     fn check_containers(&self) -> Result<(), Untrusted> {
         let cycle = &self.at.cycle;
-        let listening = self.array(self.cycle + cycle.listening)?;
+        let listening = self.array(self.cycle.wrapping_add(cycle.listening))?;
         if listening.size != self.at.listening.size {
             return Err(Untrusted::Check { what: "the size of ngx_listening_t", value: listening.size });
         }
         // ngx_list_t: last, part { elts, nelts, next }, size.
-        let zone = self.u64(self.cycle + cycle.shared_memory + 32)?;
+        let zone = self.u64(self.cycle.wrapping_add(cycle.shared_memory + 32))?;
         if zone != self.at.zone.size {
             return Err(Untrusted::Check { what: "the size of ngx_shm_zone_t", value: zone });
         }
@@ -141,7 +141,7 @@ impl<'a> Nginx<'a> {
     pub(crate) fn http_main_conf(&self, module: &'static str) -> Result<u64, Untrusted> {
         let index = self.ctx_index(module)?;
         let block = (self.symbol)("ngx_http_module").ok_or(Untrusted::Symbol("ngx_http_module"))?;
-        let slot = self.small(block + 8, "the index of ngx_http_module")?;
+        let slot = self.small(block.wrapping_add(8), "the index of ngx_http_module")?;
         let conf_ctx = self.u64(self.cycle)?;
         let ctx = self.u64(conf_ctx.wrapping_add(slot * 8))?;
         if ctx == 0 {
@@ -228,7 +228,7 @@ impl<'a> Nginx<'a> {
     /// The parts of an `ngx_list_t` as (first element, number of elements).
     pub(crate) fn list(&self, at: u64, max_parts: usize, max_len: u64) -> Result<Vec<(u64, u64)>, Untrusted> {
         let mut parts = Vec::new();
-        let mut part = at + 8;
+        let mut part = at.wrapping_add(8);
         while part != 0 {
             if parts.len() == max_parts {
                 return Err(Untrusted::Check {

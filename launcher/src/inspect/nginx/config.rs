@@ -43,6 +43,8 @@ impl Inspector for ConfigInspector {
     type Artifact = Config;
     const NAME: &'static str = "config";
     const ABOUT: &'static str = "the loaded configuration, secrets hidden, and how nginx was built";
+    /// Hundreds of lines.
+    const BY_DEFAULT: bool = false;
 
     fn look(&mut self, world: &World<'_>, _ask: &Ask) -> Vec<Part<Config>> {
         of_one(world, |process, nginx| {

@@ -34,6 +34,8 @@ impl Inspector for ShdictInspector {
     const ABOUT: &'static str =
         "entries of lua_shared_dict: shdict [NAME] [--key KEY] [--show-values], all of them without NAME";
     const BY_DEFAULT: bool = false;
+    /// Keys can be secrets: session numbers, tokens.
+    const IN_BUNDLE: bool = false;
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Dicts>> {
         let mut parts = of_one(world, |_, nginx| {
