@@ -482,6 +482,41 @@ INLINE int leaf_compiled(struct walk *w, const struct lua_vm *vm)
 }
 
 /*
+ * In C lua_State.base is exact, but for the moments in which the interpreter's own code enters or leaves a
+ * call from C: its C frame has no Lua frame yet, or none any more (vm_x64.dasc vm_call, vm_return). PC is
+ * then FRAME_C or FRAME_CP; on the way out how far BASE goes back, and next where to. A thread that is
+ * resumed, whose C frame has no link, has its frames already.
+ */
+INLINE int leaf_c(struct walk *w, const struct lua_vm *vm)
+{
+	u64 mask = vm->layout.gc64 ? ~0ULL : 0xffffffffULL;
+	u64 pc = w->bx & mask, dx = w->leaf_dx & mask;
+
+	if (!w->leaf || !in_vm_text(vm, w->ip))
+		return LEAF_FOUND;
+	if (w->cf != w->sp) {
+		/* Its C frame is not made yet, or gone: C code from here to the one before is lost. */
+		emit(w, frame_word(FRAME_NATIVE, w->ip, 0), 0, 0);
+		emit_mark(w, MARK_NATIVE_LOST);
+		count(COUNT_NATIVE_LOST);
+		return LEAF_FOUND;
+	}
+	if (!w->cframe.word[4])
+		return LEAF_FOUND;
+	if (pc == LINK_C || pc == LINK_CP)
+		return LEAF_NO_FRAME;
+	if (pc <= MAX_FRAME_LINK) {
+		pc = dx - (pc & ~(u64)LINK_TYPE_P);
+		if (!base_inside(w, vm, pc))
+			return LEAF_UNSURE;
+	}
+	if (!base_inside(w, vm, pc))
+		return LEAF_FOUND;
+	take_frame(w, pc, 0);
+	return LEAF_NO_FRAME;
+}
+
+/*
  * The newest frame of the newest segment. GC steps and the recorder are entered with SAVE_PC and
  * lua_State.base stored (vm_x64.dasc fff_gcstep, lj_dispatch_ins); a trace exit stores them late.
  */
@@ -515,7 +550,7 @@ INLINE int leaf(struct walk *w, const struct lua_vm *vm)
 	case VM_INTERP:
 		return leaf_interpreted(w, vm);
 	default:
-		break; /* C: lua_State.base is exact */
+		return leaf_c(w, vm);
 	}
 	return LEAF_FOUND;
 }
@@ -610,8 +645,17 @@ NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
 	 * frame has no Lua segment; once the callback has started a Lua call, it does (lj_err.c).
 	 */
 	nres = cframe_nres(vm, c);
-	if (found == LEAF_NO_FRAME || (nres < 0 && w->frame && w->frame < w->stack_lo + (u64)(-(s64)nres)))
+	if (found == LEAF_NO_FRAME || (nres < 0 && w->frame && w->frame < w->stack_lo + (u64)(-(s64)nres))) {
 		leave_lua(w, vm);
+	} else if (w->segment && w->frame && w->frame <= frame_bottom(vm, w)) {
+		/*
+		 * Its frames were taken for a newer C frame's, which had none yet (lj_ccallback_enter): they
+		 * are above the C code that they called.
+		 */
+		count(COUNT_LUA_BROKEN);
+		emit_mark(w, MARK_LUA_LOST);
+		leave_lua(w, vm);
+	}
 	return 0;
 }
 

@@ -7,6 +7,9 @@ use upprof_tests::snapshot::host::{CFUNCTION, HANDLER, HELPER};
 use upprof_tests::snapshot::scenes::{BELOW, both, expect, outer_and_inner};
 use upprof_tests::snapshot::{Link, Machine};
 
+/// vmstate (lj_obj.h).
+const VM_C: i32 = !1;
+
 /// Overwrites a frame's function and link, as results do.
 fn overwrite(m: &mut Machine, base: u64) {
     let nil = u64::MAX;
@@ -106,5 +109,77 @@ fn an_ffi_callback_is_known_while_it_is_entered() {
         let mut frames = vec!["@helper", "lua callback:?", "cfunction", "c cfunction"];
         frames.extend(BELOW);
         expect(m, VmState::Interpreted, &frames);
+    });
+}
+
+/// A C function, called by Lua, calls back: a C frame is there, and vmstate is still C.
+fn calling_back(m: &mut Machine) -> Vec<&'static str> {
+    let (_, inner) = outer_and_inner(m);
+    let c = m.c(CFUNCTION);
+    m.lua_calls_c(inner, 3, c, CFUNCTION);
+    m.call(HELPER);
+    m.enter_vm();
+    m.state(VM_C);
+    let mut frames = vec!["helper", "cfunction", "c cfunction"];
+    frames.extend(BELOW);
+    frames
+}
+
+/// vm_call, before it says INTERP: lua_State.base is the calling C function's, which is not the new C frame's.
+#[test]
+fn a_call_from_c_does_not_take_its_callers_frames() {
+    both(|m| {
+        let frames = calling_back(m);
+        for link in [Link::C, Link::Protected] {
+            m.regs.bx = link as u64;
+            m.regs.dx = 2;
+            expect(m, VmState::C, &frames);
+        }
+    });
+}
+
+/// vm_return, after it has said C: PC is how far BASE goes back, then where to; lua_State.base is whatever
+/// was stored last.
+#[test]
+fn a_return_to_c_takes_nothing_from_what_was_stored() {
+    both(|m| {
+        let frames = calling_back(m);
+        let (before, callback) = (m.base, m.lua("callback"));
+        m.leave_vm();
+        m.call_lua(callback, Link::C, 4);
+        m.store_base();
+        m.state(VM_C);
+        for pc in [4 * 8 | 1, 4 * 8, before] {
+            m.regs.bx = pc;
+            expect(m, VmState::C, &frames);
+        }
+    });
+}
+
+/// vm_call's first instructions, and vm_leave_unw: the interpreter's code without its C frame.
+#[test]
+fn the_interpreters_code_without_a_c_frame_loses_the_frames_below_it_and_says_so() {
+    both(|m| {
+        let frames = calling_back(m);
+        let outer = m.image.get64(m.cframe() + m.layout().cframe.prev);
+        m.set_cframe(outer);
+        m.regs.sp += 40;
+        let mut shown = vec!["@vm", "[native lost]"];
+        shown.extend(&frames[2..]);
+        expect(m, VmState::C, &shown);
+    });
+}
+
+/// lj_ccallback_enter: the C frame is there, the callback's Lua frame not yet. Nothing tells, until the C frame
+/// that the frames belong to is found without any.
+#[test]
+fn frames_that_were_taken_too_early_are_missed_where_they_belong() {
+    both(|m| {
+        calling_back(m);
+        m.call(HELPER);
+        let mut frames = vec!["@helper", "c cfunction", "lua inner:3", "lua outer:5", "helper", "cfunction"];
+        frames.extend(["[Lua lost]", "handler", "main", "start"]);
+        expect(m, VmState::C, &frames);
+        assert_eq!(m.walk().count("lua_chain_broken"), 1);
     });
 }

@@ -2,6 +2,7 @@
 //! mechanism to corrupt.
 
 use super::host::{CFUNCTION, FRAMED, HANDLER, HELPER, RESUMER, SAVER};
+use super::ngx_lua::{ANCHORS, Begun};
 use super::{Link, LuaFunc, Machine, Value};
 use crate::oracle::layout::{GC32, GC64, Layout};
 use upprof_profile::VmState;
@@ -50,7 +51,11 @@ pub fn nested(layout: Layout) -> Machine {
         (m.c(CFUNCTION), m.c(RESUMER), m.fast("pcall", 20), m.fast("resume", 40));
     m.call(HANDLER);
     m.call(FRAMED);
-    let co = m.coroutine();
+    let (parent, co) = (m.coroutine(), m.coroutine());
+    m.resume(parent, f[1]);
+    let of_parent = m.bookkeep(parent, 0, Begun::Otherwise, ANCHORS[1]);
+    m.yields_in(f[1], 7, c);
+    m.bookkeep(co, of_parent, Begun::Coroutine, ANCHORS[1]);
     m.resume(co, f[0]);
     m.lua_calls_fast(f[0], 4, pcall);
     m.pcall(f[1]);
