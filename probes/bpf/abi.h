@@ -61,16 +61,14 @@ enum upprof_limits {
 	/* Bytes of stack that such frames may span. */
 	TAIL_BYTES = 4096,
 	/*
-	 * Distinct requests (method, host, path) of one capture that are told apart; then, in addition,
-	 * by method, host and the first segment of the path.
+	 * Room for distinct requests (method, host, path) of one capture; then, in addition, for method,
+	 * host and the first segment of the path. A hash says where in the table: some half of it fills.
 	 */
-	MAX_LABELS = 1024,
-	MAX_PREFIX_LABELS = 256,
+	MAX_LABELS = 2048,
+	MAX_PREFIX_LABELS = 512,
 	/* Bytes of a request's path and of its host that are kept. */
 	LABEL_PATH = 128,
 	LABEL_HOST = 64,
-	/* Bytes of ngx_http_request_t that are read at once: up to its URI, rounded up. */
-	REQUEST_WINDOW = 2048,
 };
 
 /* ---- user space to kernel ------------------------------------------------------------------- */
@@ -246,7 +244,7 @@ enum counter {
 	COUNT_PROCESS_TABLE_FULL = 16, /* a forked process that could not be followed */
 	COUNT_SAVE_L_MISMATCH = 17,  /* cur_L is not the C frame's thread: Lua not shown */
 	COUNT_EVENT_LOST = 18,       /* a process event that could not be sent */
-	COUNT_LABELS_FULL = 19,      /* a sample of a request that has no label: all are taken */
+	COUNT_LABELS_FULL = 19,      /* a sample of a request that there was no room for */
 	COUNT_REQUEST_UNREAD = 20,   /* a sample in Lua whose request failed a check or could not be read */
 	COUNT_MAX = 21,
 };
@@ -276,7 +274,7 @@ enum event_type {
 /* Whose work a sample was, where no request can be told. Others are hashes, above all of these. */
 enum label {
 	LABEL_NONE = 0,    /* no Lua on the stack, or a VM whose requests are not read */
-	LABEL_OTHER = 1,   /* a request beyond MAX_LABELS */
+	LABEL_OTHER = 1,   /* a request that there was no room for */
 	LABEL_OUTSIDE = 2, /* ngx_lua's stand-in for a request: timers, init_worker, TLS handshakes */
 	LABEL_UNREAD = 3,  /* what should be the request failed a check */
 	LABEL_FIRST_HASH = 16,

@@ -3,7 +3,7 @@
  * Whose request a sample is. ngx_lua keeps the request that a Lua thread runs for in
  * lua_State.exdata (OpenResty's LuaJIT); it is stale in a VM that is not running, so only threads with
  * Lua on the sampled stack are asked. A request lives for milliseconds: what is wanted of it is read
- * here and now, in at most six reads, and only in samples with Lua. Its strings are told to user space
+ * here and now, in eight small reads at most, and only in samples with Lua. Its strings are told to user space
  * once for each distinct request; samples carry their hash.
  *
  * Nothing is believed: the memory may be another version's, or freed. What fails a check is no
@@ -26,48 +26,45 @@ enum {
 	STRING_INSANE = 1 << 16,
 };
 
+/*
+ * Labels that user space knows. A label has one bucket, one line of the cache, where it can be: at 99 Hz
+ * everything a sample touches is cold. The second table is for requests whose bucket was full: their
+ * path is cut behind its first segment.
+ */
+enum { BUCKET_LABELS = 8 };
+
+struct label_bucket {
+	u64 labels[BUCKET_LABELS];
+};
+
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_LABELS);
-	__type(key, u64);
-	__type(value, u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_LABELS / BUCKET_LABELS);
+	__type(key, u32);
+	__type(value, struct label_bucket);
 } labels SEC(".maps");
 
-/* Those of requests that came when `labels` was full: their path is cut behind its first segment. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_PREFIX_LABELS);
-	__type(key, u64);
-	__type(value, u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_PREFIX_LABELS / BUCKET_LABELS);
+	__type(key, u32);
+	__type(value, struct label_bucket);
 } prefix_labels SEC(".maps");
 
 struct request_string {
 	u64 len, data;
 };
 
+/* The beginning of ngx_http_request_t. */
+struct request_head {
+	u32 signature, pad;
+	u64 connection, ctx;
+};
+
 /* From ngx_http_request_t.method on. */
 struct request_line {
 	u64 method, version;
 	struct request_string line, uri;
-};
-
-/* A request while it is looked at. */
-struct request_state {
-	u8 window[REQUEST_WINDOW + sizeof(struct request_line)];
-	struct label_event event;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct request_state);
-} requests SEC(".maps");
-
-/* The beginning of a request. */
-struct request_head {
-	u32 signature, pad;
-	u64 connection, ctx;
 };
 
 INLINE u64 hash_bytes(u64 h, const u8 *bytes, u32 size)
@@ -124,18 +121,25 @@ INLINE void hash_label(struct label_event *e)
 	e->label = hash_bytes(e->label, e->host, sizeof(e->host)) | LABEL_FIRST_HASH;
 }
 
-/* Tells user space of a label unless it knows. Negative when `map` is full or it could not be told. */
-INLINE int know_label(void *map, struct label_event *e)
+/* Tells user space of a label unless it knows. Negative when there is no room or it could not be told. */
+INLINE int know_label(struct label_bucket *bucket, struct label_event *e)
 {
-	u32 one = 1;
+	if (!bucket)
+		return -1;
+	for (u32 i = 0; i < BUCKET_LABELS; i++) {
+		u64 *place = &bucket->labels[i], known = *place;
 
-	if (bpf_map_lookup_elem(map, &e->label))
-		return 0;
-	if (bpf_map_update_elem(map, &e->label, &one, BPF_NOEXIST))
-		return bpf_map_lookup_elem(map, &e->label) ? 0 : -1; /* another CPU may have been first */
-	if (!bpf_ringbuf_output(&events, e, sizeof(*e), BPF_RB_NO_WAKEUP))
-		return 0;
-	bpf_map_delete_elem(map, &e->label);
+		if (!known)
+			known = __sync_val_compare_and_swap(place, 0, e->label);
+		if (known == e->label)
+			return 0;
+		if (known)
+			continue;
+		if (!bpf_ringbuf_output(&events, e, sizeof(*e), BPF_RB_NO_WAKEUP))
+			return 0;
+		*place = 0;
+		return -1;
+	}
 	return -1;
 }
 
@@ -163,76 +167,75 @@ NOINLINE int cut_path(struct label_event *e)
 /* The label to use for the request that has been read into the event. */
 INLINE u64 label_of(struct label_event *e)
 {
+	u32 bucket;
+
 	hash_label(e);
-	if (!know_label(&labels, e))
+	bucket = (e->label >> 32) % (MAX_LABELS / BUCKET_LABELS);
+	if (!know_label(bpf_map_lookup_elem(&labels, &bucket), e))
 		return e->label;
 	if (cut_path(e)) {
 		hash_label(e);
-		if (!know_label(&prefix_labels, e))
+		bucket = (e->label >> 32) % (MAX_PREFIX_LABELS / BUCKET_LABELS);
+		if (!know_label(bpf_map_lookup_elem(&prefix_labels, &bucket), e))
 			return e->label;
 	}
 	count(COUNT_LABELS_FULL);
 	return LABEL_OTHER;
 }
 
-/* Reads the request at `r`. Returns its label; LABEL_UNREAD when a check fails. */
-NOINLINE u64 read_request(const struct request_layout *at, struct request_state *s, u64 r, u8 *phase)
+/* Reads the request at `r` into the event. Returns its label; LABEL_UNREAD when a check fails. */
+NOINLINE u64 read_request(const struct request_layout *at, struct label_event *e, u64 r, u8 *phase)
 {
-	struct label_event *e = &s->event;
-	const struct request_head *head = (const struct request_head *)s->window;
-	const struct request_string *host;
-	const struct request_line *line;
-	u32 server = at->server, method = at->method;
-	u32 size = method + sizeof(*line);
+	struct request_head head;
+	struct request_line line;
+	struct request_string host;
 
-	if (server > REQUEST_WINDOW || method > REQUEST_WINDOW || size > sizeof(s->window) ||
-	    read_user(s->window, size, r) || head->signature != HTTP_SIGNATURE)
+	if (read_user(&head, sizeof(head), r) || head.signature != HTTP_SIGNATURE ||
+	    read_user(&line, sizeof(line), r + at->method))
 		return LABEL_UNREAD;
-	line = (const struct request_line *)(s->window + method);
-	host = (const struct request_string *)(s->window + server);
-	if (!line->method || line->method > METHOD_LAST || line->method & (line->method - 1))
+	if (!line.method || line.method > METHOD_LAST || line.method & (line.method - 1))
 		return LABEL_UNREAD;
-	*phase = request_phase(at, head->ctx);
+	*phase = request_phase(at, head.ctx);
 	/* Made by ngx_http_lua_create_fake_request: zeroed, but for the method. */
-	if (!line->version && !line->uri.len && line->method == METHOD_UNKNOWN)
+	if (!line.version && !line.uri.len && line.method == METHOD_UNKNOWN)
 		return LABEL_OUTSIDE;
 	/* NGX_HTTP_VERSION_9 to _30 */
-	if (line->version != 9 && line->version != 1000 && line->version != 1001 &&
-	    line->version != 2000 && line->version != 3000)
+	if (line.version != 9 && line.version != 1000 && line.version != 1001 &&
+	    line.version != 2000 && line.version != 3000)
 		return LABEL_UNREAD;
-	if (!line->uri.len || line->uri.len >= STRING_INSANE || host->len >= STRING_INSANE)
+	if (!line.uri.len || line.uri.len >= STRING_INSANE ||
+	    read_user(&host, sizeof(host), r + at->server) || host.len >= STRING_INSANE)
 		return LABEL_UNREAD;
 
 	__builtin_memset(e->path, 0, sizeof(e->path));
 	__builtin_memset(e->host, 0, sizeof(e->host));
-	if (read_string(e->path, sizeof(e->path), &line->uri, &e->path_len, &e->path_cut) ||
+	if (read_string(e->path, sizeof(e->path), &line.uri, &e->path_len, &e->path_cut) ||
 	    e->path[0] != '/' ||
-	    read_string(e->host, sizeof(e->host), host, &e->host_len, &e->host_cut))
+	    read_string(e->host, sizeof(e->host), &host, &e->host_len, &e->host_cut))
 		return LABEL_UNREAD;
-	e->method = line->method;
+	e->method = line.method;
 	return label_of(e);
 }
 
-/* The label and phase of the walk that has just ended. */
-INLINE u64 request_label(const struct walk *w, u32 tgid, u8 *phase)
+/*
+ * The label and phase of the walk that has just ended. The event is made where the walk kept a piece of
+ * the Lua stack: nobody needs that any more, and it is in the cache.
+ */
+INLINE u64 request_label(struct walk *w, u32 tgid, u8 *phase)
 {
 	const struct request_layout *at = &w->vm.request;
-	u32 zero = 0;
-	u64 r = 0, label;
-	struct request_state *s;
+	struct label_event *e = (struct label_event *)w->lua_stack.data;
+	u64 r = 0, label = LABEL_UNREAD;
 
+	UPPROF_ASSERT(sizeof(*e) <= sizeof(w->lua_stack.data));
 	*phase = 0;
 	if (!w->has_vm || !at->method)
 		return LABEL_NONE;
-	s = bpf_map_lookup_elem(&requests, &zero);
-	if (!s)
-		return LABEL_NONE;
-	s->event.type = EVENT_LABEL;
-	s->event.tgid = tgid;
-	label = LABEL_UNREAD;
+	e->type = EVENT_LABEL;
+	e->tgid = tgid;
 	if (!read_user(&r, 8, w->leaf_l + (w->vm.layout.gc64 ? EXDATA_GC64 : EXDATA_GC32)))
 		/* Null while a VM is made or closed, and in init_by_lua. */
-		label = r ? read_request(at, s, r, phase) : LABEL_OUTSIDE;
+		label = r ? read_request(at, e, r, phase) : LABEL_OUTSIDE;
 	if (label == LABEL_UNREAD)
 		count(COUNT_REQUEST_UNREAD);
 	return label;

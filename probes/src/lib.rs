@@ -161,7 +161,7 @@ pub const COUNTERS: [CounterMeaning; abi::counter::COUNT_MAX as usize] = {
             k::COUNT_LABELS_FULL,
             "requests_beyond_limit",
             Info,
-            "samples in Lua counted under \"other requests\": 1024 distinct ones are told apart, and 256 by the \
+            "samples in Lua counted under \"other requests\": about a thousand are told apart, then some hundreds by the \
              first segment of their path",
         ),
         c(
