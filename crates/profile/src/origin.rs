@@ -5,6 +5,7 @@ use std::fmt;
 
 /// Whose work a sample was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// A request, or a subrequest of one.
     Request {
@@ -42,6 +43,7 @@ impl Origin {
 
 /// The phase that ngx_lua runs a piece of Lua in: `NGX_HTTP_LUA_CONTEXT_*` (ngx_http_lua_common.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// `set_by_lua`
     Set,

@@ -4,8 +4,8 @@ mod common;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use upprof_profile::Profile;
 use upprof_profile::export::{Document, Exporter, Folded, InvalidDocument, Json, Pprof, Speedscope, Style};
+use upprof_profile::{Origin, Phase, Profile};
 
 fn bytes(exporter: &dyn Exporter, profile: &Profile) -> Vec<u8> {
     let mut out = Vec::new();
@@ -100,10 +100,18 @@ fn speedscope_and_folded_tell_the_same_stacks() {
 
 #[test]
 fn what_is_written_as_json_is_read_back_whole() {
+    let mut labelled = common::tiny();
+    let request =
+        Origin::Request { method: "GET".into(), host: "a.example".into(), path: "/b\u{202e}".into() };
+    labelled.samples[1].origin = labelled.intern_origin(&request);
+    labelled.samples[1].phase = Some(Phase::HeaderFilter);
+    labelled.samples[2].origin = labelled.intern_origin(&Origin::NotLua);
     let focused = common::tiny().focused("hot|gsub", |text| text.contains("hot"));
-    for profile in [common::tiny(), common::gateway(), common::hostile(), common::idle(), focused] {
+    for profile in [labelled, common::gateway(), common::hostile(), common::idle(), focused] {
         let document: Document = serde_json::from_slice(&bytes(&Json, &profile)).expect("our own JSON");
         let read = document.into_profile().expect("a profile");
+        assert_eq!(read.samples, profile.samples);
+        assert!(read.samples.iter().all(|s| read.origin(s) == profile.origin(s)));
         for exporter in [&Folded::default() as &dyn Exporter, &Pprof, &Json, &Speedscope::default()] {
             assert!(bytes(exporter, &profile) == bytes(exporter, &read), "{}", exporter.path());
         }
@@ -125,6 +133,7 @@ fn a_file_that_contradicts_itself_is_refused() {
     assert_eq!(broken("/samples/0/stack/1", json!(10)), index("location", 10));
     assert_eq!(broken("/samples/6/process", json!(3)), index("process", 3));
     assert_eq!(broken("/samples/6/process", json!(u64::MAX)), index("process", u64::MAX));
+    assert_eq!(broken("/samples/3/origin", json!(1)), index("origin", 1));
     let deep = vec![0; Document::MAX_DEPTH + 1];
     assert_eq!(broken("/samples/2/stack", json!(deep)), InvalidDocument::Depth(4097));
     let large = 1_u64 << 53;

@@ -82,6 +82,8 @@ fn counters_travel_as_comments() {
     let out = decode(&common::tiny());
     let comments: Vec<&str> = out.comment.iter().map(|c| string(&out, *c)).collect();
     assert!(comments[0].contains("100 Hz"), "{comments:?}");
+    let uncertain = "1.0 % of samples uncertain (1 of 100), because code lies in no file (1)";
+    assert!(comments.contains(&uncertain), "{comments:?}");
     assert!(comments.contains(&"stack_too_deep = 2: Stacks cut at the root."), "{comments:?}");
     assert!(comments.iter().any(|c| c.starts_with("ring_full = 0")), "zero is told too: {comments:?}");
 }

@@ -159,7 +159,7 @@ impl Document {
             .iter()
             .map(|l| Location { frame: frames[l.frame as usize], line: l.line, address: l.address })
             .collect();
-        let origins: Vec<OriginId> = self.origins.iter().map(|o| profile.intern_origin(o)).collect();
+        profile.origins = self.origins;
         profile.samples = self
             .samples
             .into_iter()
@@ -168,7 +168,7 @@ impl Document {
                 count: s.count,
                 process: s.process,
                 vmstate: s.vmstate,
-                origin: origins[s.origin as usize],
+                origin: OriginId(s.origin),
                 phase: s.phase,
             })
             .collect();

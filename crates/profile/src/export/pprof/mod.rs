@@ -95,6 +95,12 @@ impl<'p> Builder<'p> {
             self.profile.frequency_hz,
             self.nanoseconds(1)
         )];
+        if let Some(focus) = &self.profile.focus {
+            let pattern = escape_up_to(&focus.pattern, MAX_COMMENT);
+            comments
+                .push(format!("only samples with a frame that matches {pattern}: of {}", focus.of_samples));
+        }
+        comments.push(self.profile.uncertainty().sentence());
         for counter in &self.profile.counters {
             let meaning = escape_up_to(&counter.meaning, MAX_COMMENT);
             comments.push(format!("{} = {}: {meaning}", escape(&counter.name), counter.count));
