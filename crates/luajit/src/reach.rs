@@ -103,6 +103,13 @@ impl Walk<'_> {
             self.add(Object::Table(globals), Some(String::new()), 0);
         }
         if let Some(registry) = roots::registry(self.mem, self.vm) {
+            // Before the registry itself, which leads to it without a name.
+            for (key, value) in entries(self.mem, self.vm, registry, &mut self.nodes) {
+                let Key::Text(at) = key else { continue };
+                if key_name(self.mem, self.vm, at).as_deref() == Some("_LOADED") {
+                    self.add(value, Some(String::new()), 1);
+                }
+            }
             self.add(Object::Table(registry), None, 0);
         }
         for (_, table) in roots::type_metatables(self.mem, self.vm) {
@@ -133,8 +140,6 @@ impl Walk<'_> {
             let named = match (key, path) {
                 (Key::Text(at), Some(path)) if depth < MAX_NAME_DEPTH => {
                     key_name(self.mem, self.vm, at).map(|key| match path {
-                        // Modules are known by their own names, not by the table that lists them.
-                        "package" if key == "loaded" => String::new(),
                         "" => key,
                         path => format!("{path}.{key}"),
                     })

@@ -12,6 +12,8 @@ use upprof_profile::Doubt;
 use upprof_profile::raw::{PackedFrame, RawFrame};
 use upprof_stacks::{LuaName, LuaNames};
 
+/// How the parser of sources, and the reader of memory, tell of a function that has no name and lies in none.
+const ANONYMOUS: &str = "(anonymous)";
 /// Shown for a function that neither a source nor memory has a name for.
 const UNKNOWN: &str = "?";
 const MAIN_CHUNK: &str = "(main chunk)";
@@ -199,16 +201,19 @@ impl LuaNames for Named<'_> {
         let read = self.book.get(pid, frame)?;
         let chunk = Chunk::parse(&read.proto.chunkname);
         let definition = read.proto.firstline;
+        let name = self.names.get(pid, &read.proto);
+        // ngx_lua before 0.10.15 puts inline code into `return function() … end` (ngx_http_lua_clfactory.c).
+        let whole = definition == 0 || (definition == 1 && name == ANONYMOUS);
         let function = match chunk.directive() {
             // Code written inline in nginx's configuration is named by its directive and place.
-            Some((directive, file, line)) if definition == 0 => LuaName {
+            Some((directive, file, line)) if whole => LuaName {
                 name: directive.to_owned(),
                 file: Some(file.to_owned()),
                 definition: line,
                 line: read.line,
             },
             _ => LuaName {
-                name: self.names.get(pid, &read.proto).to_owned(),
+                name: name.to_owned(),
                 file: Some(chunk.display().to_owned()),
                 definition,
                 line: read.line,
