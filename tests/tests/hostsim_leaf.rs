@@ -149,7 +149,7 @@ fn a_return_to_c_takes_nothing_from_what_was_stored() {
         m.call_lua(callback, Link::C, 4);
         m.store_base();
         m.state(VM_C);
-        for pc in [4 * 8 | 1, 4 * 8, before] {
+        for pc in [(4 * 8) | 1, 4 * 8, before] {
             m.regs.bx = pc;
             expect(m, VmState::C, &frames);
         }
