@@ -38,6 +38,10 @@ enum upprof_limits {
 	 * and Lua; twice the frames is more than any honest stack needs.
 	 */
 	MAX_WALK_STEPS = 1024,
+	/* Functions of VMs that nobody told of which are told to user space, in one capture. */
+	MAX_TOLD = 4096,
+	/* Bytes of such a function's chunk name that are kept. */
+	TOLD_CHUNKNAME = 128,
 	/* Suspended threads shown below a coroutine or light thread: who resumed or spawned it, and so on. */
 	MAX_PARENTS = 8,
 	/* Rows of one indexed piece of text: one a byte at worst, halved by each step of a search. */
@@ -139,8 +143,10 @@ struct lua_layout {
 	u16 tr_startins;
 	u16 tr_spadjust;
 	u16 l_exdata2; /* offset in lua_State: OpenResty's LuaJIT since 2020-10; 0: there is none */
+	u16 str_data;  /* offset of a string's text in GCstr */
+	u16 pad[3];
 };
-UPPROF_ASSERT(sizeof(struct lua_layout) == 16);
+UPPROF_ASSERT(sizeof(struct lua_layout) == 24);
 
 /*
  * Where a request says whose it is (crates/nginx/layouts.yaml). What never moves is in request.bpf.h.
@@ -161,7 +167,7 @@ struct lua_vm {
 	struct lua_layout layout;
 	struct request_layout request;
 };
-UPPROF_ASSERT(sizeof(struct lua_vm) == 56);
+UPPROF_ASSERT(sizeof(struct lua_vm) == 64);
 
 enum process_state {
 	PROCESS_WATCHED = 1, /* not sampled; its children are followed */
@@ -189,7 +195,7 @@ struct process_info {
 enum frame_kind {
 	FRAME_NATIVE = 1,      /* addr: instruction (leaf) */
 	FRAME_NATIVE_CALL = 2, /* addr: return address; the call is the instruction before it */
-	FRAME_LUA = 3,         /* addr: GCproto; data: struct below */
+	FRAME_LUA = 3,         /* addr: GCproto, or the id of a function_event; data: struct below */
 	FRAME_LUA_C = 4,       /* addr: lua_CFunction; aux: ffid */
 	FRAME_TRACE = 5,       /* addr: address in the trace's machine code, 0 unknown; aux: trace number */
 	FRAME_MARK = 6,        /* addr: enum mark */
@@ -213,7 +219,8 @@ enum mark {
 /* One frame. 16 bytes, so that hashing is two multiplications. */
 struct frame {
 	u64 word; /* addr (48 bits) | kind << 56 | ffid << 48 */
-	u32 pc;   /* FRAME_LUA: bytecode index of the next instruction, ~0 unknown; else aux */
+	u32 pc;   /* FRAME_LUA: bytecode index of the next instruction, or of a function_event its line
+		     counted from 1; ~0 unknown; else aux */
 	u32 check; /* FRAME_LUA: sizebc ^ numparams << 24 ^ framesize << 16, tells a reused prototype */
 };
 UPPROF_ASSERT(sizeof(struct frame) == 16);
@@ -269,6 +276,7 @@ enum event_type {
 	EVENT_EXEC = 3,
 	EVENT_EXIT = 4,
 	EVENT_LABEL = 5, /* struct label_event: a request not seen before */
+	EVENT_FUNCTION = 6, /* struct function_event: a Lua function of a VM that nobody told of */
 };
 
 /* Whose work a sample was, where no request can be told. Others are hashes, above all of these. */
@@ -337,6 +345,28 @@ struct label_event {
 	u8 host[LABEL_HOST];
 };
 UPPROF_ASSERT(sizeof(struct label_event) == 24 + LABEL_PATH + LABEL_HOST);
+
+enum told_flags {
+	TOLD_STRIPPED = 256, /* without debug information: no lines */
+};
+
+/*
+ * A Lua function that may be gone before user space can read it: `lua_code_cache off` makes a VM for each
+ * request, which lives for milliseconds. Equal ones of many VMs are one.
+ */
+struct function_event {
+	u32 type;
+	u32 tgid;
+	u64 id; /* a hash of the rest, with bit 47 set: no address of a process */
+	u32 check; /* as of struct frame */
+	u32 sizebc;
+	u32 firstline;
+	u32 numline;
+	u32 flags; /* GCproto.flags; enum told_flags */
+	u32 pad;
+	u8 chunkname[TOLD_CHUNKNAME]; /* zeros behind it; full: cut */
+};
+UPPROF_ASSERT(sizeof(struct function_event) == 40 + TOLD_CHUNKNAME);
 
 struct process_event {
 	u32 type;

@@ -24,6 +24,23 @@ INLINE int read_user(void *dst, u32 size, u64 addr)
 	return sim->read(sim->memory, dst, size, addr);
 }
 
+INLINE int read_text(u8 *dst, u32 size, u64 addr)
+{
+	for (u32 i = 0; i < size; i++) {
+		if (read_user(dst + i, 1, addr + i))
+			return -1;
+		if (!dst[i])
+			return (int)i + 1;
+	}
+	return (int)size;
+}
+
+/* Whoever calls this reads what the frames point at by itself. */
+INLINE int tell_function(struct function_event *e)
+{
+	return -1;
+}
+
 INLINE struct row_cache *row_cache(void)
 {
 	static __thread struct row_cache cache;

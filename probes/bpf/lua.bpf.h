@@ -14,7 +14,7 @@
 #ifndef UPPROF_LUA_H
 #define UPPROF_LUA_H
 
-#include "walk.h"
+#include "told.bpf.h"
 
 enum {
 	GCT_THREAD = 6,
@@ -285,6 +285,7 @@ NOINLINE int adopt_cframe(struct walk *w, const struct lua_vm *like, u64 cf)
 	w->vm = *like;
 	w->vm.dispatch += t.g - like->g;
 	w->vm.g = t.g;
+	w->adopted = t.g != like->g;
 	return begin_lua(w, l, &t, cf);
 }
 
@@ -333,7 +334,7 @@ NOINLINE int know_function(struct walk *w, const struct lua_vm *vm, u64 func)
 
 	if (k->func == func)
 		return 0;
-	k->func = 0;
+	k->func = k->told_as = 0;
 	if (read_func(vm, func, &f))
 		return -1;
 	k->pc = f.pc;
@@ -476,7 +477,10 @@ INLINE int leaf_compiled(struct walk *w, const struct lua_vm *vm)
 		w->vm_state = VM_INTERP;
 		return LEAF_FOUND;
 	}
-	if (base)
+	/* User space knows nothing of the traces of a VM that nobody told of: number and address are another's. */
+	if (base && w->adopted)
+		emit(w, frame_word(FRAME_TRACE, 0, 0), PC_UNKNOWN, 0);
+	else if (base)
 		emit(w, frame_word(FRAME_TRACE, w->jit_ip, 0), w->vmstate >= 0 ? (u32)w->vmstate : PC_UNKNOWN, 0);
 	return base_inside(w, vm, base) ? take_frame(w, base, 0) : LEAF_UNSURE;
 }
@@ -697,6 +701,8 @@ NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 	}
 	if (pc)
 		at = (u32)((pc - bytecode) / 4);
+	if (w->adopted && (k->told_as || !tell(w, bytecode - proto_size(vm))))
+		return emit(w, frame_word(FRAME_LUA, k->told_as, 0), told_line(w, at), k->check);
 	return emit(w, frame_word(FRAME_LUA, bytecode - proto_size(vm), 0), at, k->check);
 }
 

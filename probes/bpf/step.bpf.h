@@ -18,6 +18,7 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->l = 0;
 	w->co_ctx = 0;
 	w->n_parents = 0;
+	w->adopted = 0;
 	w->frame = 0;
 	w->pc = 0;
 	w->jit_base = 0;
@@ -67,7 +68,10 @@ NOINLINE int adopt_dispatch(struct walk *w, const struct lua_vm *like, u64 span)
 	w->vm = *like;
 	w->vm.g = w->r14 - (like->dispatch - like->g);
 	w->vm.dispatch = w->r14;
-	return find_lua(w, &w->vm, span);
+	if (find_lua(w, &w->vm, span))
+		return -1;
+	w->adopted = w->vm.g != like->g;
+	return 0;
 }
 
 /*

@@ -61,6 +61,14 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
+/* Functions that user space has been told of, by id and process. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_TOLD);
+	__type(key, u64);
+	__type(value, u32);
+} told SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -85,6 +93,29 @@ struct {
 INLINE int read_user(void *dst, u32 size, u64 addr)
 {
 	return bpf_probe_read_user(dst, size, (const void *)addr);
+}
+
+INLINE int read_text(u8 *dst, u32 size, u64 addr)
+{
+	return bpf_probe_read_user_str(dst, size, (const void *)addr);
+}
+
+INLINE int tell_function(struct function_event *e)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32, one = 1;
+	u64 key = e->id ^ (u64)tgid * 0x9e3779b97f4a7c15ULL;
+
+	if (bpf_map_lookup_elem(&told, &key))
+		return 0;
+	e->type = EVENT_FUNCTION;
+	e->tgid = tgid;
+	if (bpf_map_update_elem(&told, &key, &one, BPF_ANY))
+		return -1;
+	if (bpf_ringbuf_output(&events, e, sizeof(*e), BPF_RB_NO_WAKEUP)) {
+		bpf_map_delete_elem(&told, &key);
+		return -1;
+	}
+	return 0;
 }
 
 INLINE struct row_cache *row_cache(void)

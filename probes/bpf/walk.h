@@ -51,6 +51,10 @@ struct lua_known {
 	u32 sizebc;
 	u32 check;
 	u32 ffid;
+	/* In a VM that nobody told of: */
+	u64 told_as; /* function_event.id; 0: not told */
+	u64 lineinfo;
+	u32 firstline, numline;
 	u32 pad;
 };
 
@@ -116,8 +120,8 @@ struct walk {
 	u64 l;         /* its lua_State */
 	u64 leaf_l;    /* the lua_State of the innermost segment */
 	u64 co_ctx;    /* its exdata2: ngx_lua's bookkeeping of l, unless another's */
+	u32 adopted;   /* the VM is one that nobody told of */
 	u32 n_parents; /* l is not on this stack but so many times the parent of one that is */
-	u32 pad;
 	u64 stack_lo;  /* of l: first slot */
 	u64 stack_hi;  /* of l: maxstack */
 	u64 frame;     /* slot of the Lua frame to look at next */
@@ -143,6 +147,7 @@ struct walk {
 	u64 h1, h2;
 
 	/* What user space is sent: the header, the frames, and right behind them the kernel frames. */
+	struct function_event told;
 	struct stack_event event;
 	struct frame frames[MAX_FRAMES + KERNEL_ROOM];
 
@@ -153,6 +158,10 @@ struct walk {
 
 /* Reads the sampled process's memory: 0, or negative. Never faults pages in. */
 INLINE int read_user(void *dst, u32 size, u64 addr);
+/* Reads a string that ends with a zero, or as much of it as there is room. Negative when it cannot. */
+INLINE int read_text(u8 *dst, u32 size, u64 addr);
+/* Tells user space of a Lua function, unless it knows: 0; negative where that cannot be. */
+INLINE int tell_function(struct function_event *e);
 /* This CPU's rules for addresses met before; null where there are none. */
 INLINE struct row_cache *row_cache(void);
 /* An entry of the page index / of the unwind rows; null when out of range. */

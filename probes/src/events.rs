@@ -2,7 +2,9 @@
 
 use crate::abi::{event_type as t, upprof_limits as l};
 use upprof_profile::Phase;
-use upprof_profile::raw::{Outcome, PackedFrame, RawLabel, RawStack, RawText, StackKey, vm_state_from_abi};
+use upprof_profile::raw::{
+    Outcome, PackedFrame, RawFunction, RawLabel, RawStack, RawText, StackKey, vm_state_from_abi,
+};
 
 /// What the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub enum Event {
     Stack(RawStack),
     /// A request not seen before.
     Label(RawLabel),
+    /// A Lua function of a VM that nobody told of.
+    Function(RawFunction),
     /// A process of the target came, changed or went.
     Process(ProcessChange),
     /// A record that does not decode: a bug, counted rather than ignored.
@@ -49,6 +53,7 @@ fn decode_known(data: &[u8]) -> Option<Event> {
         t::EVENT_EXEC => Some(Event::Process(ProcessChange::Execed(pid))),
         t::EVENT_EXIT => Some(Event::Process(ProcessChange::Exited(pid))),
         t::EVENT_LABEL => label(data).map(Event::Label),
+        t::EVENT_FUNCTION => function(pid, data).map(Event::Function),
         _ => None,
     }
 }
@@ -77,6 +82,27 @@ fn stack(pid: u32, data: &[u8]) -> Option<RawStack> {
         outcome: Outcome::from_abi(header[36]),
         vmstate: vm_state_from_abi(header[37]),
         uncounted: i64::from(header[38]) & crate::abi::stack_flags::STACK_UNCOUNTED != 0,
+    })
+}
+
+/// `struct function_event`.
+fn function(pid: u32, data: &[u8]) -> Option<RawFunction> {
+    const CHUNKNAME: usize = 40;
+    const MAX_CHUNKNAME: usize = l::TOLD_CHUNKNAME as usize;
+    let word = |i: usize| Some(u32::from_le_bytes(data.get(i..i + 4)?.try_into().ok()?));
+    // The last byte is a zero: one that ends before it is whole.
+    let text = data.get(CHUNKNAME..CHUNKNAME + MAX_CHUNKNAME)?;
+    let end = text.iter().position(|b| *b == 0).unwrap_or(MAX_CHUNKNAME);
+    Some(RawFunction {
+        pid,
+        id: u64::from_le_bytes(data.get(8..16)?.try_into().ok()?),
+        check: word(16)?,
+        sizebc: word(20)?,
+        firstline: word(24)?,
+        numline: word(28)?,
+        flags: word(32)? as u8,
+        stripped: i64::from(word(32)?) & crate::abi::told_flags::TOLD_STRIPPED != 0,
+        chunkname: RawText { bytes: text[..end].to_vec(), cut: end >= MAX_CHUNKNAME - 1 },
     })
 }
 
@@ -160,6 +186,34 @@ mod tests {
             assert_eq!((l.host.bytes.as_slice(), l.host.cut), (b"a.b".as_slice(), false));
         }
         let whole = label_record(5, 0);
+        assert_eq!(decode(&whole[..whole.len() - 1]), Event::Malformed);
+    }
+
+    #[test]
+    fn a_function_decodes_and_says_what_was_cut() {
+        let mut event = types::function_event {
+            r#type: t::EVENT_FUNCTION as u32,
+            tgid: 42,
+            id: 1 << 47 | 9,
+            check: 3 << 24 ^ 40,
+            sizebc: 40,
+            firstline: 5,
+            numline: 8,
+            flags: 2 | 256,
+            pad: 0,
+            chunkname: [0; 128],
+        };
+        event.chunkname[..6].copy_from_slice(b"@a.lua");
+        let Event::Function(f) = decode(bytes_of(&event)) else { panic!("not a function") };
+        assert_eq!((f.pid, f.id, f.check, f.sizebc), (42, 1 << 47 | 9, 3 << 24 ^ 40, 40));
+        assert_eq!((f.firstline, f.numline, f.flags, f.stripped), (5, 8, 2, true));
+        assert_eq!((f.chunkname.bytes.as_slice(), f.chunkname.cut), (b"@a.lua".as_slice(), false));
+        // As bpf_probe_read_user_str leaves one that is too long: cut, with a zero.
+        event.chunkname = [b'x'; 128];
+        event.chunkname[127] = 0;
+        let Event::Function(f) = decode(bytes_of(&event)) else { panic!("not a function") };
+        assert_eq!((f.chunkname.bytes.len(), f.chunkname.cut), (127, true));
+        let whole = bytes_of(&event);
         assert_eq!(decode(&whole[..whole.len() - 1]), Event::Malformed);
     }
 

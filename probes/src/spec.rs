@@ -42,6 +42,8 @@ pub struct LuaLayout {
     pub tr_spadjust: u16,
     /// `lua_State.exdata2`; 0 where there is none.
     pub l_exdata2: u16,
+    /// Text of a `GCstr`.
+    pub str_data: u16,
 }
 
 /// Where a request says whose it is: `struct request_layout` of `abi.h`.
@@ -119,6 +121,8 @@ impl ProcessSpec {
                     tr_startins: vm.layout.tr_startins,
                     tr_spadjust: vm.layout.tr_spadjust,
                     l_exdata2: vm.layout.l_exdata2,
+                    str_data: vm.layout.str_data,
+                    pad: [0; 3],
                 },
                 request: types::request_layout {
                     method: vm.request.method,

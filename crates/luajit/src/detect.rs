@@ -266,6 +266,12 @@ pub(crate) fn reference(mem: &dyn Memory, fixed: &Fixed, addr: u64) -> Result<u6
 }
 
 impl Vm {
+    /// Offset of a string's text in its `GCstr`, which GC64 aligns to 8.
+    #[must_use]
+    pub fn string_data(&self) -> u64 {
+        if self.fixed.ref_size == 8 { 24 } else { u64::from(self.era.str_len) + 4 }
+    }
+
     /// Offset of `lua_State.exdata2`, where ngx_lua keeps its bookkeeping of a thread: OpenResty's LuaJIT
     /// since 2020-10 (v2.1-20201008). `None` where there is no such member.
     #[must_use]

@@ -29,6 +29,6 @@ pub use debug_info::{STRUCTS, from_debug_info};
 pub use detect::{CodeMap, Refusal, Vm, attach};
 pub use global::global_number;
 pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, JitOffsets, eras};
-pub use proto::{Proto, ProtoError};
+pub use proto::{Proto, ProtoError, Told};
 pub use reach::Reach;
 pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace};

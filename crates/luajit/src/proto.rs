@@ -36,8 +36,59 @@ pub struct Proto {
     pub numparams: u8,
     /// Whether it takes `...`.
     pub vararg: bool,
-    /// Address of the line table, 0 when stripped.
-    lineinfo: u64,
+    lines: Lines,
+}
+
+/// How the lines of instructions are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    /// Stripped.
+    None,
+    /// The line table's address.
+    Table(u64),
+    /// Frames carry lines in place of indexes.
+    Told,
+}
+
+/// A function that was read by somebody else: nothing of it can be read here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// In place of an address.
+    pub id: u64,
+    /// `sizebc ^ numparams << 24 ^ framesize << 16`
+    pub check: u32,
+    /// As LuaJIT keeps it.
+    pub chunkname: Vec<u8>,
+    /// Whether the chunk name was longer.
+    pub chunkname_cut: bool,
+    /// Line of the `function` keyword; 0 for a main chunk.
+    pub firstline: u32,
+    /// Lines it spans.
+    pub numline: u32,
+    /// Bytecode instructions.
+    pub sizebc: u32,
+    /// `GCproto.flags`
+    pub flags: u8,
+    /// Whether it has no lines.
+    pub stripped: bool,
+}
+
+impl From<Told> for Proto {
+    fn from(told: Told) -> Self {
+        Self {
+            address: told.id,
+            check: told.check,
+            chunkname: told.chunkname,
+            chunkname_at: 0,
+            chunkname_cut: told.chunkname_cut,
+            firstline: told.firstline,
+            numline: told.numline,
+            sizebc: told.sizebc,
+            numparams: ((told.check ^ told.sizebc) >> 24) as u8,
+            vararg: told.flags & PROTO_VARARG != 0,
+            lines: if told.stripped { Lines::None } else { Lines::Told },
+        }
+    }
 }
 
 /// Why a prototype was not used.
@@ -145,7 +196,10 @@ impl Proto {
             firstline: header.u32(f.pt_firstline),
             numline: header.u32(f.pt_firstline + 4),
             sizebc,
-            lineinfo: header.reference(vm, f.pt_lineinfo),
+            lines: match header.reference(vm, f.pt_lineinfo) {
+                0 => Lines::None,
+                at => Lines::Table(at),
+            },
         })
     }
 
@@ -153,7 +207,7 @@ impl Proto {
     /// no lines and no names. The parser gives every function a line table (lj_parse.c).
     #[must_use]
     pub fn stripped(&self) -> bool {
-        self.lineinfo == 0
+        self.lines == Lines::None
     }
 
     /// What tells which function of its source this is; `None` without debug information, and for a main
@@ -190,7 +244,12 @@ impl Proto {
     /// table, past the end, or when the line found is not one of the function's.
     #[must_use]
     pub fn line(&self, mem: &dyn Memory, pos: u32) -> Option<u32> {
-        if self.lineinfo == 0 || pos > self.sizebc {
+        let table = match self.lines {
+            Lines::None => return None,
+            Lines::Told => return (pos <= self.numline).then(|| self.firstline.saturating_add(pos)),
+            Lines::Table(at) => at,
+        };
+        if pos > self.sizebc {
             return None;
         }
         if pos == self.sizebc {
@@ -201,9 +260,9 @@ impl Proto {
         }
         let i = u64::from(pos - 1);
         let delta = match self.numline {
-            0..256 => u32::from(mem.u8(self.lineinfo.wrapping_add(i)).ok()?),
-            256..65536 => u32::from(mem.u16(self.lineinfo.wrapping_add(i * 2)).ok()?),
-            _ => mem.u32(self.lineinfo.wrapping_add(i * 4)).ok()?,
+            0..256 => u32::from(mem.u8(table.wrapping_add(i)).ok()?),
+            256..65536 => u32::from(mem.u16(table.wrapping_add(i * 2)).ok()?),
+            _ => mem.u32(table.wrapping_add(i * 4)).ok()?,
         };
         (delta <= self.numline).then(|| self.firstline.saturating_add(delta))
     }

@@ -304,6 +304,30 @@ pub struct RawLabel {
     pub host: RawText,
 }
 
+/// A Lua function of a VM that lives too briefly to be read: what the kernel side read of it. Frames have
+/// `id` for an address, and in place of a bytecode index its line, counted from 1 at the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawFunction {
+    /// Process (thread group) id in the initial pid namespace.
+    pub pid: u32,
+    /// No address of a process.
+    pub id: u64,
+    /// As [`RawFrame::Lua`] has it.
+    pub check: u32,
+    /// Bytecode instructions.
+    pub sizebc: u32,
+    /// Line of the `function` keyword; 0 for a main chunk.
+    pub firstline: u32,
+    /// Lines it spans.
+    pub numline: u32,
+    /// `GCproto.flags`
+    pub flags: u8,
+    /// Whether it has no lines.
+    pub stripped: bool,
+    /// As LuaJIT keeps it. Hostile.
+    pub chunkname: RawText,
+}
+
 /// Bytes of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawText {

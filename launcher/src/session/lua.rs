@@ -3,10 +3,10 @@
 use super::traces::TraceBook;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use upprof_luajit::{Proto, ProtoError, Vm, builtins};
+use upprof_luajit::{Proto, ProtoError, Told, Vm, builtins};
 use upprof_memory::Live;
 use upprof_nginx::Owner;
-use upprof_profile::raw::{PackedFrame, RawFrame};
+use upprof_profile::raw::{PackedFrame, RawFrame, RawFunction};
 use upprof_stacks::{AddressSpace, ObjectId};
 
 /// A Lua frame as it was read: which prototype, which line.
@@ -52,6 +52,22 @@ impl LuaBook {
         self.walked.remove(&pid);
         self.traces.add_process(pid, vms.iter().map(|(_, vm)| vm.clone()));
         self.vms.insert(pid, vms.iter().map(|(_, vm)| vm.clone()).collect());
+    }
+
+    /// Remembers a function that cannot be read any more when its frames come.
+    pub(super) fn tell(&mut self, told: RawFunction) {
+        let proto = Proto::from(Told {
+            id: told.id,
+            check: told.check,
+            chunkname: told.chunkname.bytes,
+            chunkname_cut: told.chunkname.cut,
+            firstline: told.firstline,
+            numline: told.numline,
+            sizebc: told.sizebc,
+            flags: told.flags,
+            stripped: told.stripped,
+        });
+        self.protos.insert((told.pid, told.id, told.check), Some(Rc::new(proto)));
     }
 
     /// The VMs of a process.

@@ -194,6 +194,7 @@ impl Window<'_> {
                     }
                     self.recording.add(&stack, |pid, frame| processes.observe(target, pid, frame));
                 }
+                Event::Function(function) => self.processes.book.tell(function),
                 Event::Label(label) => labels::tell(&mut self.recording, &label),
                 Event::Process(ProcessChange::Forked { pid, .. } | ProcessChange::Execed(pid)) => {
                     self.processes.arrived(self.target, &mut self.probe, pid)?;

@@ -156,6 +156,7 @@ fn kernel_vm(vm: &Vm) -> LuaVm {
             tr_startins: small(vm.fixed.tr_startins),
             tr_spadjust: small(vm.fixed.tr_spadjust),
             l_exdata2: vm.exdata2().map_or(0, small),
+            str_data: small(vm.string_data()),
         },
         request: RequestLayout::default(),
     }

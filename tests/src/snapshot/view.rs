@@ -22,6 +22,7 @@ impl Machine {
             tr_startins: small(l.trace.startins),
             tr_spadjust: small(l.trace.spadjust),
             l_exdata2: small(l.thread.size_luajit2 - 8),
+            str_data: if l.reference == 8 { 24 } else { 20 },
         }
     }
 
