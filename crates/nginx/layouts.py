@@ -42,7 +42,7 @@ BITS = {
 }
 HEAD = """\
 # Where nginx's and ngx_lua's structs have their members, x86-64. Written by layouts.py: do not edit.
-# Candidates only: a request is shown when live memory agrees (src/request.rs, probes/bpf/request.bpf.h).
+# Candidates only: what is read by them is checked (probes/bpf/request.bpf.h, src/inspect).
 # How to add a version: docs/new-nginx-version.md.
 #
 # builds   what tells builds apart, as bits of the signature that every nginx module carries

@@ -1,7 +1,7 @@
 //! Where nginx's and ngx_lua's structs have their members: `layouts.yaml`, by version and build.
 //!
-//! What is picked here is a candidate. Whoever reads memory by it checks what it reads
-//! ([`crate::request`]), and gives up where memory disagrees.
+//! What is picked here is a candidate. Whoever reads memory by it checks what it reads, and gives up
+//! where memory disagrees.
 
 use serde::Deserialize;
 use std::collections::HashMap;

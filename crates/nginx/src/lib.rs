@@ -8,7 +8,7 @@ mod layout;
 mod request;
 
 pub use layout::{Identity, Layout, NoLayout, Place, identity, version_text};
-pub use request::{MAX_HOST, MAX_PATH, Method, NotRequest, Request, RequestOffsets, SIGNATURE, read_request};
+pub use request::{Method, RequestOffsets};
 
 use upprof_memory::{Memory, ReadError};
 
