@@ -1,39 +1,53 @@
 #!/usr/bin/env bash
-# Builds the image upprof-target:SUITE from Debian's own packages, as stripped as
-# Debian ships them. bookworm, the default, is also upprof-target:latest. No image
-# registry is needed: debootstrap makes the base, once, and it is kept.
+# Builds the image upprof-target:NAME. debootstrap makes the base, once, and it is kept. bookworm, the
+# default, is also upprof-target:latest.
 #
-#   build.sh [bullseye|bookworm|trixie|forky]
+#   build.sh [NAME]
+#
+# NAME is a Debian suite (bullseye, bookworm, trixie, forky): its own packages, as stripped as Debian ships
+# them; or a script of source/ (gc32, static): bookworm with what that script makes of Debian's sources.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-suite=${1:-bookworm}
+. "$here/../debian.sh"
+name=${1:-bookworm}
 packages=nginx,libnginx-mod-http-lua,lua-cjson,zlib1g
-cache=${UPPROF_CACHE:-/var/cache/upprof-dev}
+suite=$name
+[ ! -e "$here/source/$name.sh" ] || suite=bookworm
+
+# What the scripts of source/ need.
+tools=ca-certificates,dpkg-dev,gcc,libc6-dev,libpcre3-dev,make,zlib1g-dev
+sources="luajit2/bookworm nginx/bookworm libnginx-mod-http-lua/bookworm libnginx-mod-http-ndk/bookworm"
 
 # Another list of packages is another base.
-base=upprof-debian:$suite-$(printf %s "$packages" | sha256sum | head -c 8)
+base=upprof-debian:$suite-$(hashed "$packages")
 tree=$cache/${base#*:}.tar
-
 if [ ! -e "$tree" ]; then
-    mkdir -p "$cache"
-    work=$(mktemp -d "$cache/debootstrap.XXXXXX")
-    trap 'rm -rf --one-file-system "$work"' EXIT
-    echo "target: debootstrap of $suite (about a minute, once)" >&2
-    debootstrap --variant=minbase --include="$packages" "$suite" "$work/root" \
-        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/log" 2>&1 ||
-        { tail -n 20 "$work/log" >&2; exit 1; }
-    # Complete or absent: an interrupted run leaves no half a tree behind.
-    tar -C "$work/root" --numeric-owner -cf "$work/tree.tar" \
-        --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' \
-        --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' \
-        --exclude='./usr/share/locale/*' .
-    mv "$work/tree.tar" "$tree"
+    say "debootstrap of $suite (about a minute, once)"
+    bootstrap "$suite" "$packages"
+    keep "$work/root" "$tree"
 fi
-
 docker image inspect "$base" >/dev/null 2>&1 || docker import "$tree" "$base" >/dev/null
 
+# Another script is another overlay.
+overlay=
+if [ "$suite" != "$name" ]; then
+    script=$here/source/$name.sh
+    overlay=$cache/source-$name-$(hashed "$tools" "$sources" "$(cat "$script")").tar
+    if [ ! -e "$overlay" ]; then
+        say "building $name from Debian's sources (some minutes, once)"
+        bootstrap "$suite" "$tools"
+        fetch "$sources"
+        inside "$script"
+        keep "$work/root/out" "$overlay"
+    fi
+fi
+
+mkdir "$work/context"
+cp -r "$here/Dockerfile" "$here/nginx.conf" "$here/app" "$work/context"
+cp "${overlay:-/dev/null}" "$work/context/overlay.tar"
+[ -n "$overlay" ] || tar -cf "$work/context/overlay.tar" -T /dev/null
+
 # The classic builder is enough here and needs no plugin; it says so on stderr.
-said=$(DOCKER_BUILDKIT=0 docker build --build-arg BASE="$base" -t "upprof-target:$suite" "$here" 2>&1) ||
-    { echo "$said" >&2; exit 1; }
-[ "$suite" != bookworm ] || docker tag "upprof-target:$suite" upprof-target:latest
+logged env DOCKER_BUILDKIT=0 docker build --build-arg BASE="$base" -t "upprof-target:$name" "$work/context"
+[ "$name" != bookworm ] || docker tag "upprof-target:$name" upprof-target:latest

@@ -118,25 +118,15 @@ pub fn attach(
 /// GC mode and fork in one read: `global_State` follows the main thread in `GG_State`, so the
 /// distance is `sizeof(lua_State)` in exactly one of the modes (lj_state.c lua_newstate).
 fn mode(mem: &dyn Memory, thread: u64) -> Result<(&'static Fixed, u64, Fork), Refusal> {
-    const LUAJIT2_EXTRA64: [u64; 2] = [8, 16]; // exdata; exdata2
     let g64 = mem.u64(thread.wrapping_add(GC64.l_glref))?;
     let distance64 = g64.wrapping_sub(thread);
-    if distance64 == GC64.l_size {
-        return Ok((&GC64, g64, Fork::Upstream));
-    }
-    if LUAJIT2_EXTRA64.contains(&distance64.wrapping_sub(GC64.l_size)) {
-        return Ok((&GC64, g64, Fork::Luajit2));
+    if let Some(fork) = GC64.fork(distance64) {
+        return Ok((&GC64, g64, fork));
     }
     let g32 = mem.u32(thread.wrapping_add(GC32.l_glref))?;
     let distance32 = g32.wrapping_sub(thread as u32);
-    if thread >> 32 == 0 {
-        let extra = u64::from(distance32).wrapping_sub(GC32.l_size);
-        if extra == 0 {
-            return Ok((&GC32, g32.into(), Fork::Upstream));
-        }
-        if LUAJIT2_EXTRA64.contains(&extra) {
-            return Ok((&GC32, g32.into(), Fork::Luajit2));
-        }
+    if let (0, Some(fork)) = (thread >> 32, GC32.fork(distance32.into())) {
+        return Ok((&GC32, g32.into(), fork));
     }
     Err(Refusal::NotMainThread { thread, distance64, distance32 })
 }

@@ -228,6 +228,19 @@ pub struct Fixed {
     pub tr_root: u64,
 }
 
+impl Fixed {
+    /// Whose LuaJIT has `global_State` so many bytes behind the start of its main thread: `GG_State` begins with
+    /// the thread (lj_dispatch.h), so that is `sizeof(lua_State)`.
+    pub(crate) fn fork(&self, distance: u64) -> Option<Fork> {
+        match distance.checked_sub(self.l_size)? {
+            0 => Some(Fork::Upstream),
+            // exdata; exdata and exdata2
+            8 | 16 => Some(Fork::Luajit2),
+            _ => None,
+        }
+    }
+}
+
 /// GC64.
 pub const GC64: Fixed = Fixed {
     ref_size: 8,

@@ -12,13 +12,15 @@ pub use request::{Method, RequestOffsets};
 
 use upprof_memory::{Memory, ReadError};
 
-/// Which part of nginx owns a Lua VM.
+/// Who owns a Lua VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// `http {}`: `ngx_http_lua_module`.
     Http,
     /// `stream {}`: `ngx_stream_lua_module`.
     Stream,
+    /// No part of nginx: the process is another program.
+    Host,
 }
 
 impl std::fmt::Display for Owner {
@@ -26,6 +28,7 @@ impl std::fmt::Display for Owner {
         f.write_str(match self {
             Self::Http => "http",
             Self::Stream => "stream",
+            Self::Host => "host",
         })
     }
 }
@@ -36,6 +39,9 @@ pub enum Missing {
     /// A symbol that the way goes through is not exported.
     #[error("the symbol {0} is not exported")]
     Symbol(&'static str),
+    /// The owner is not nginx.
+    #[error("it is no VM of nginx's")]
+    NotNginx,
     /// A pointer on the way is null: no such block in the configuration, or no Lua in it.
     #[error("{0} is null: no such block in the configuration, or no Lua code in it")]
     Null(&'static str),
@@ -72,6 +78,7 @@ pub fn lua_state(
     let (block, lua) = match owner {
         Owner::Http => ("ngx_http_module", "ngx_http_lua_module"),
         Owner::Stream => ("ngx_stream_module", "ngx_stream_lua_module"),
+        Owner::Host => return Err(Missing::NotNginx),
     };
     let at = |name: &'static str| symbol(name).ok_or(Missing::Symbol(name));
     let (cycle, block_at, lua_at) = (at("ngx_cycle")?, at(block)?, at(lua)?);

@@ -108,7 +108,7 @@ impl<'t> World<'t> {
         let memory = info.memory();
         let mut library = self.library.borrow_mut();
         let space = library.address_space(&maps, &self.target.files(&info), &memory);
-        let (vms, no_vm) = vms::find(&mut library, &space, &memory);
+        let (vms, no_vm) = vms::find(&mut library, &space, &maps, &memory);
         Ok(Process { info, maps, space, vms, no_vm })
     }
 

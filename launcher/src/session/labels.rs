@@ -54,6 +54,7 @@ impl Layouts {
         const MODULE: &str = "ngx_http_lua_module";
         match (owner, vm.fork) {
             (Owner::Stream, _) => return Err(NoRequests::Stream),
+            (Owner::Host, _) => return Err(NoRequests::Symbol(MODULE)),
             (Owner::Http, Fork::Upstream) => return Err(NoRequests::NoExdata),
             (Owner::Http, Fork::Luajit2) => {}
         }

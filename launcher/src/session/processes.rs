@@ -129,7 +129,7 @@ impl Processes {
         let Ok(maps) = target.proc.maps(pid) else { return false };
         let memory = info.memory();
         let space = self.library.address_space(&maps, &target.files(&info), &memory);
-        let (vms, lua_unavailable) = vms::find(&mut self.library, &space, &memory);
+        let (vms, lua_unavailable) = vms::find(&mut self.library, &space, &maps, &memory);
         let spec = ProcessSpec {
             stack_span: stack_span(target.proc.stack_limit_bytes(pid).ok().flatten()),
             vms: vms

@@ -7,6 +7,7 @@ use upprof_luajit::{CodeMap, Era, Vm};
 use upprof_memory::Memory;
 use upprof_nginx::Owner;
 use upprof_stacks::{AddressSpace, Objects};
+use upprof_target::{MapPath, Mapping};
 
 /// A process's code, for the detection of LuaJIT.
 struct Code<'a> {
@@ -27,10 +28,12 @@ impl CodeMap for Code<'_> {
     }
 }
 
-/// The Lua VMs of a process by nginx's symbols, each verified, or why there is none.
+/// The Lua VMs of a process, each verified, or why there is none: by nginx's symbols, and in any other program
+/// that exports LuaJIT's API by what a VM looks like in memory.
 pub(crate) fn find(
     library: &mut Library,
     space: &AddressSpace,
+    maps: &[Mapping],
     memory: &dyn Memory,
 ) -> (Vec<(Owner, Vm)>, Option<String>) {
     let mut vms = Vec::new();
@@ -39,6 +42,12 @@ pub(crate) fn find(
         match find_one(library, space, memory, owner) {
             Ok(vm) => vms.push((owner, vm)),
             Err(why) => reasons.push(format!("{owner}: {why}")),
+        }
+    }
+    if library.symbol(space, "ngx_cycle").is_none() && library.symbol(space, "lua_newstate").is_some() {
+        match find_hosted(library, space, maps, memory) {
+            Ok(found) => vms.extend(found.into_iter().map(|vm| (Owner::Host, vm))),
+            Err(why) => reasons.push(format!("{}: {why}", Owner::Host)),
         }
     }
     let why = vms.is_empty().then(|| reasons.join("; "));
@@ -60,6 +69,29 @@ fn find_one(
     let described = described_luajit(library, space)?;
     let code = Code { space, objects: &library.objects };
     upprof_luajit::attach(memory, &code, state, described.as_ref()).map_err(|e| e.to_string())
+}
+
+/// VMs that no symbol leads to. What looks like one and is refused is not one; the last refusal is told when all
+/// are.
+fn find_hosted(
+    library: &mut Library,
+    space: &AddressSpace,
+    maps: &[Mapping],
+    memory: &dyn Memory,
+) -> Result<Vec<Vm>, String> {
+    let data = |m: &&Mapping| m.read && m.write && !m.exec && !matches!(m.path, MapPath::File { .. });
+    let ranges: Vec<Range<u64>> = maps.iter().filter(data).map(|m| m.start..m.end).collect();
+    let described = described_luajit(library, space)?;
+    let code = Code { space, objects: &library.objects };
+    let mut refused = "no main thread of a VM in its memory".to_owned();
+    let mut found = Vec::new();
+    for thread in upprof_luajit::main_threads(memory, &ranges) {
+        match upprof_luajit::attach(memory, &code, thread, described.as_ref()) {
+            Ok(vm) => found.push(vm),
+            Err(e) => refused = e.to_string(),
+        }
+    }
+    if found.is_empty() { Err(refused) } else { Ok(found) }
 }
 
 /// What debug information says of the LuaJIT in this process: of the file that exports `lua_newstate`.

@@ -7,6 +7,7 @@
 
 pub mod bundle;
 pub mod docker;
+pub mod host;
 pub mod inspect;
 pub mod load;
 pub mod pprof;

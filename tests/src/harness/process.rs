@@ -48,6 +48,12 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     stat(pid).map_or(0.0, |s| (ticks(&s, 11) + ticks(&s, 12)) / per_second as f64)
 }
 
+/// Whether it sleeps, waiting for something.
+#[must_use]
+pub fn waits(pid: u32) -> bool {
+    stat(pid).is_some_and(|s| s[0] == "S")
+}
+
 /// How many perf events it holds open: upprof has one a CPU while, and only while, it samples.
 #[must_use]
 pub fn perf_events(pid: u32) -> usize {

@@ -1,22 +1,9 @@
 //! All prototypes and traces of a VM, from the garbage collector's own list of objects.
 
-use super::layout::GC64;
+use super::build::View;
+use super::layout::gct;
 use std::collections::BTreeMap;
-use upprof_memory::{Live, Memory as _};
-
-/// Offsets in `global_State` of luajit2 from 2020-09-30 to 2025-11 in GC64: what Debian 12 ships. The test
-/// that uses them checks that the main thread and `global_State` point at each other.
-pub mod global {
-    /// `gc.root`: the list of all objects.
-    pub const GC_ROOT: u64 = 40;
-    /// `mainthref`
-    pub const MAINTHREF: u64 = 192;
-    /// `jit_base`
-    pub const JIT_BASE: u64 = 376;
-}
-
-const TYPE_PROTO: u8 = 7;
-const TYPE_TRACE: u8 = 9;
+use upprof_memory::Memory as _;
 
 /// A prototype.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,88 +32,94 @@ pub struct Trace {
 /// What was found in one VM, and is checked again at each use.
 #[derive(Debug, Default)]
 pub struct Heap {
+    g: u64,
     protos: BTreeMap<u64, Proto>,
     traces: BTreeMap<u64, (u64, Trace)>,
 }
 
 impl Heap {
     /// The prototype whose bytecode holds the instruction *before* `pc`.
-    pub fn proto_of_pc(&mut self, memory: &Live, g: u64, pc: u64) -> Option<Proto> {
+    pub fn proto_of_pc(&mut self, view: &View, g: u64, pc: u64) -> Option<Proto> {
         let find = |heap: &Self| {
             let (_, proto) = heap.protos.range(..pc).next_back()?;
             let inside = pc > proto.code && pc <= proto.code + 4 * u64::from(proto.size);
-            (inside && read_proto(memory, proto.at) == Some(*proto)).then_some(*proto)
+            (inside && heap.g == g && read_proto(view, proto.at) == Some(*proto)).then_some(*proto)
         };
         if let Some(proto) = find(self) {
             return Some(proto);
         }
-        self.read(memory, g);
+        self.read(view, g);
         find(self)
     }
 
     /// Whether this is a living prototype.
-    pub fn is_proto(&mut self, memory: &Live, g: u64, at: u64) -> bool {
-        self.proto_of_pc(memory, g, at + GC64.proto.size + 4).is_some_and(|p| p.at == at)
+    pub fn is_proto(&mut self, view: &View, g: u64, at: u64) -> bool {
+        self.proto_of_pc(view, g, at.wrapping_add(view.layout().proto.size + 4)).is_some_and(|p| p.at == at)
     }
 
     /// The trace whose machine code holds `ip`.
-    pub fn trace_of_ip(&mut self, memory: &Live, g: u64, ip: u64) -> Option<Trace> {
+    pub fn trace_of_ip(&mut self, view: &View, g: u64, ip: u64) -> Option<Trace> {
         let find = |heap: &Self| {
             let (start, (at, trace)) = heap.traces.range(..=ip).next_back()?;
-            let inside = ip - start <= u64::from(trace.size);
-            (inside && read_trace(memory, *at) == Some((*start, *trace))).then_some(*trace)
+            let inside = ip - start <= u64::from(trace.size) && heap.g == g;
+            (inside && read_trace(view, *at) == Some((*start, *trace))).then_some(*trace)
         };
         if let Some(trace) = find(self) {
             return Some(trace);
         }
-        self.read(memory, g);
+        self.read(view, g);
         find(self)
     }
 
     /// Walks the list.
-    fn read(&mut self, memory: &Live, g: u64) {
+    fn read(&mut self, view: &View, g: u64) {
         const MOST: usize = 4_000_000;
-        *self = Self::default();
-        let Ok(mut at) = memory.u64(g + global::GC_ROOT) else { return };
+        *self = Self { g, ..Self::default() };
+        let wide = view.layout().reference == 8;
+        let Ok(mut at) = view.reference(g + view.build.gc_root) else { return };
         for _ in 0..MOST {
-            let mut head = [0; 16];
-            if at == 0 || memory.read(at, &mut head).is_err() {
+            let mut head = [0; 12];
+            if at == 0 || view.memory.read(at, &mut head).is_err() {
                 return;
             }
-            match head[9] {
-                TYPE_PROTO => {
-                    if let Some(proto) = read_proto(memory, at) {
+            match head[if wide { 9 } else { 5 }] {
+                gct::PROTO => {
+                    if let Some(proto) = read_proto(view, at) {
                         self.protos.insert(proto.code, proto);
                     }
                 }
-                TYPE_TRACE => {
-                    if let Some((code, trace)) = read_trace(memory, at) {
+                gct::TRACE => {
+                    if let Some((code, trace)) = read_trace(view, at) {
                         self.traces.insert(code, (at, trace));
                     }
                 }
                 _ => {}
             }
-            at = u64::from_le_bytes(head[..8].try_into().unwrap_or_default());
+            let mut next = [0; 8];
+            let bytes = if wide { 8 } else { 4 };
+            next[..bytes].copy_from_slice(&head[..bytes]);
+            at = u64::from_le_bytes(next);
         }
     }
 }
 
-fn read_proto(memory: &Live, at: u64) -> Option<Proto> {
-    let is_proto = memory.u8(at + GC64.gct).ok()? == TYPE_PROTO;
-    let size = memory.u32(at + GC64.proto.sizebc).ok()?;
-    is_proto.then_some(Proto { at, code: at + GC64.proto.size, size })
+fn read_proto(view: &View, at: u64) -> Option<Proto> {
+    let layout = view.layout();
+    let is_proto = view.memory.u8(at.checked_add(layout.gct)?).ok()? == gct::PROTO;
+    let size = view.memory.u32(at + layout.proto.sizebc).ok()?;
+    is_proto.then_some(Proto { at, code: at + layout.proto.size, size })
 }
 
-fn read_trace(memory: &Live, at: u64) -> Option<(u64, Trace)> {
-    // GCtrace (lj_jit.h), GC64: startpt 64, szmcode 84, mcode 88, traceno 104, root 108.
-    if memory.u8(at + GC64.gct).ok()? != TYPE_TRACE {
+fn read_trace(view: &View, at: u64) -> Option<(u64, Trace)> {
+    let (layout, memory) = (view.layout(), view.memory);
+    if memory.u8(at + layout.gct).ok()? != gct::TRACE {
         return None;
     }
     let trace = Trace {
-        number: memory.u16(at + 104).ok()?,
-        root: memory.u16(at + 108).ok()?,
-        start_proto: memory.u64(at + 64).ok()?,
-        size: memory.u32(at + 84).ok()?,
+        number: memory.u16(at + layout.trace.traceno).ok()?,
+        root: memory.u16(at + layout.trace.root).ok()?,
+        start_proto: view.reference(at + layout.trace.startpt).ok()?,
+        size: memory.u32(at + layout.trace.szmcode).ok()?,
     };
-    Some((memory.u64(at + 88).ok()?, trace))
+    Some((memory.u64(at + layout.trace.mcode).ok()?, trace))
 }

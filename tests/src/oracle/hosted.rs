@@ -2,14 +2,14 @@
 //! the kernel side compiled for the host.
 
 use super::tracee::{Registers, reg};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use upprof_binary::{Elf, Limits, UnwindTable};
-use upprof_luajit::{CodeMap, Vm, attach};
+use upprof_luajit::{CodeMap, Vm, attach, main_threads};
 use upprof_memory::{Live, Memory};
-use upprof_nginx::{Owner, SYMBOLS, lua_state};
+use upprof_nginx::{Owner, lua_state};
 use upprof_probes::hostsim::{self, Described, HostSim, Walked};
 use upprof_probes::{LuaLayout, LuaVm, MappedTable, ProcessSpec, RequestLayout, TableId};
 use upprof_target::{FileImage, Files, MapPath, Mapping, Proc};
@@ -25,8 +25,6 @@ pub struct Library {
 pub struct Hosted {
     memory: Live,
     described: Described,
-    /// Its VM.
-    pub vm: Vm,
 }
 
 struct Mapped {
@@ -64,7 +62,8 @@ impl Library {
         let memory = info.memory();
         let files = Files::of(&proc, &info);
         let mut mapped = Vec::new();
-        for mapping in proc.maps(pid)?.iter().filter(|m| m.exec) {
+        let maps = proc.maps(pid)?;
+        for mapping in maps.iter().filter(|m| m.exec) {
             let file = match &mapping.path {
                 MapPath::File { path, .. } => path.display().to_string(),
                 MapPath::Special(name) if name == "[vdso]" => name.clone(),
@@ -76,7 +75,7 @@ impl Library {
             let Some(bias) = elf.bias(mapping.start, offset) else { continue };
             mapped.push(Mapped { range: mapping.start..mapping.end, bias, file });
         }
-        let vm = self.vm(&mapped, &memory)?;
+        let vms = self.vms(&mapped, &maps, &memory)?;
         let table = |m: &Mapped| MappedTable {
             start: m.range.start,
             end: m.range.end,
@@ -85,10 +84,10 @@ impl Library {
         };
         let spec = ProcessSpec {
             stack_span: 8 << 20,
-            vms: vec![kernel_vm(&vm)],
+            vms: vms.iter().map(kernel_vm).collect(),
             mappings: mapped.iter().map(table).collect(),
         };
-        Ok(Hosted { memory, described: Described::from(&spec), vm })
+        Ok(Hosted { memory, described: Described::from(&spec) })
     }
 
     fn file(
@@ -112,17 +111,26 @@ impl Library {
         Ok(&self.files[name])
     }
 
-    fn vm(&self, mapped: &[Mapped], memory: &Live) -> Result<Vm> {
+    fn vms(&self, mapped: &[Mapped], maps: &[Mapping], memory: &Live) -> Result<Vec<Vm>> {
         let symbol = |name: &str| {
-            SYMBOLS.iter().find(|s| **s == name)?;
             mapped.iter().find_map(|m| {
                 let elf = Elf::parse(self.files[&m.file].0.bytes()).ok()?;
                 Some(elf.symbol(name)?.wrapping_add(m.bias))
             })
         };
-        let state = lua_state(memory, &symbol, Owner::Http)?;
         let code = Code { mapped, files: &self.files };
-        attach(memory, &code, state, None).context("the product does not know this VM")
+        if symbol("ngx_cycle").is_some() {
+            let state = lua_state(memory, &symbol, Owner::Http)?;
+            return Ok(vec![
+                attach(memory, &code, state, None).context("the product does not know this VM")?,
+            ]);
+        }
+        let data = |m: &&Mapping| m.write && !m.exec && !matches!(m.path, MapPath::File { .. });
+        let ranges: Vec<Range<u64>> = maps.iter().filter(data).map(|m| m.start..m.end).collect();
+        let threads = main_threads(memory, &ranges);
+        let vms: Vec<Vm> = threads.iter().filter_map(|l| attach(memory, &code, *l, None).ok()).collect();
+        ensure!(!vms.is_empty(), "the product finds no VM");
+        Ok(vms)
     }
 
     /// Walks the stack of a stopped process.

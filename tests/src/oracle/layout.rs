@@ -74,12 +74,22 @@ pub struct Proto {
 /// `GCtrace`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trace {
+    /// Reference to the prototype that it starts in.
+    pub startpt: u64,
     /// `startpc`
     pub startpc: u64,
     /// `startins`
     pub startins: u64,
+    /// `szmcode`
+    pub szmcode: u64,
+    /// `mcode`, 8 bytes in both modes.
+    pub mcode: u64,
     /// `spadjust`
     pub spadjust: u64,
+    /// `traceno`
+    pub traceno: u64,
+    /// `root`
+    pub root: u64,
 }
 
 /// The interpreter's C frame, from its rsp.
@@ -108,6 +118,8 @@ pub mod gct {
     pub const PROTO: u8 = 7;
     /// Function.
     pub const FUNC: u8 = 8;
+    /// Trace.
+    pub const TRACE: u8 = 9;
     /// Table.
     pub const TAB: u8 = 11;
 }
@@ -129,7 +141,16 @@ pub const GC64: Layout = Layout {
     },
     func: Func { ffid: 10, pc: 32, f: 40 },
     proto: Proto { numparams: 10, sizebc: 12, chunkname: 64, firstline: 72, lineinfo: 80, size: 104 },
-    trace: Trace { startpc: 72, startins: 80, spadjust: 102 },
+    trace: Trace {
+        startpt: 64,
+        startpc: 72,
+        startins: 80,
+        szmcode: 84,
+        mcode: 88,
+        spadjust: 102,
+        traceno: 104,
+        root: 108,
+    },
     cframe: CFrame { nres: 8, l: 16, pc: 24, prev: 32 },
 };
 
@@ -150,6 +171,15 @@ pub const GC32: Layout = Layout {
     },
     func: Func { ffid: 6, pc: 16, f: 24 },
     proto: Proto { numparams: 6, sizebc: 8, chunkname: 40, firstline: 44, lineinfo: 52, size: 64 },
-    trace: Trace { startpc: 52, startins: 56, spadjust: 78 },
+    trace: Trace {
+        startpt: 48,
+        startpc: 52,
+        startins: 56,
+        szmcode: 60,
+        mcode: 64,
+        spadjust: 78,
+        traceno: 80,
+        root: 84,
+    },
     cframe: CFrame { nres: 16, l: 24, pc: 28, prev: 32 },
 };

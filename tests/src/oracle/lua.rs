@@ -1,7 +1,8 @@
-//! Lua stacks, as lj_frame.h and lj_debug.c read them. GC64 only: what the live target is.
+//! Lua stacks, as lj_frame.h and lj_debug.c read them.
 
-use super::layout::{GC64, gct};
-use upprof_memory::{Live, Memory as _};
+use super::build::View;
+use super::layout::gct;
+use upprof_memory::Memory as _;
 
 /// A function on a Lua stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +35,6 @@ pub enum Entered {
     ByC,
 }
 
-const ADDRESS: u64 = (1 << 47) - 1;
-
 /// A thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thread {
@@ -54,21 +53,18 @@ pub struct Thread {
 impl Thread {
     /// Reads and checks one: its VM's main thread must lie right before `global_State`, and point there.
     #[must_use]
-    pub fn read(memory: &Live, at: u64) -> Option<Self> {
-        let t = GC64.thread;
+    pub fn read(view: &View, at: u64) -> Option<Self> {
+        const USER: u64 = 1 << 47;
+        let (layout, memory) = (view.layout(), view.memory);
+        let t = layout.thread;
         let thread = |l: u64| -> Option<u64> {
-            (l.is_multiple_of(8) && memory.u8(l + GC64.gct).ok()? == gct::THREAD).then_some(())?;
-            memory.u64(l + t.glref).ok()
+            let possible = l != 0 && l < USER && l.is_multiple_of(8);
+            (possible && memory.u8(l + layout.gct).ok()? == gct::THREAD).then_some(())?;
+            view.reference(l + t.glref).ok()
         };
-        if at == 0 || at > ADDRESS {
-            return None;
-        }
-        let g = thread(at)?;
-        if g > ADDRESS {
-            return None;
-        }
-        let main = memory.u64(g + super::heap::global::MAINTHREF).ok()?;
-        if main + t.size_luajit2 != g || thread(main)? != g {
+        let g = thread(at).filter(|g| *g < USER)?;
+        let main = view.reference(g + view.build.mainthref).ok()?;
+        if main.wrapping_add(view.build.thread_size) != g || thread(main)? != g {
             return None;
         }
         Some(Self {
@@ -76,8 +72,8 @@ impl Thread {
             g,
             base: memory.u64(at + t.base).ok()?,
             cframe: memory.u64(at + t.cframe).ok()? & !3,
-            stack: memory.u64(at + t.stack).ok()?,
-            maxstack: memory.u64(at + t.maxstack).ok()?,
+            stack: view.reference(at + t.stack).ok()?,
+            maxstack: view.reference(at + t.maxstack).ok()?,
         })
     }
 
@@ -88,27 +84,27 @@ impl Thread {
     }
 
     /// The function of the frame with this base; `Ok(None)` for the thread itself, which is no function.
-    fn function(&self, memory: &Live, base: u64) -> Result<Option<Function>, &'static str> {
-        let slot = memory.u64(base - 16).map_err(|_| "frame not readable")? & ADDRESS;
-        if slot == self.at {
+    fn function(&self, view: &View, base: u64) -> Result<Option<Function>, &'static str> {
+        let object = view.frame_object(base).map_err(|_| "frame not readable")?;
+        if object == self.at {
             return Ok(None);
         }
-        function(memory, slot).map(Some).ok_or("no function in a frame")
+        function(view, object).map(Some).ok_or("no function in a frame")
     }
 
     /// Whether a frame with this base is possible at all.
     #[must_use]
-    pub fn holds(&self, base: u64) -> bool {
-        base.is_multiple_of(8) && base > self.stack + 16 && base <= self.maxstack
+    pub fn holds(&self, view: &View, base: u64) -> bool {
+        base.is_multiple_of(8) && base > self.stack + view.frame_bytes() && base <= self.maxstack
     }
 
     /// The function that a frame with this base would have.
     #[must_use]
-    pub fn function_at(&self, memory: &Live, base: u64) -> Option<Function> {
-        if !self.holds(base) {
+    pub fn function_at(&self, view: &View, base: u64) -> Option<Function> {
+        if !self.holds(view, base) {
             return None;
         }
-        self.function(memory, base).ok().flatten()
+        self.function(view, base).ok().flatten()
     }
 
     /// The frames of one segment, newest first, and the base below it: of the frame of the next segment.
@@ -116,32 +112,29 @@ impl Thread {
     ///
     /// # Errors
     /// What is wrong with the chain.
-    pub fn segment(&self, memory: &Live, from: u64) -> Result<(Vec<Frame>, u64), &'static str> {
+    pub fn segment(&self, view: &View, from: u64) -> Result<(Vec<Frame>, u64), &'static str> {
         const MOST: usize = 100_000;
         let mut frames = Vec::new();
         let mut base = from;
         let mut same_call = false;
         for _ in 0..MOST {
-            if base == self.stack + 16 {
+            if base == self.stack + view.frame_bytes() {
                 return Ok((frames, base));
             }
-            if !self.holds(base) {
+            if !self.holds(view, base) {
                 return Err("a frame outside of the stack");
             }
-            let function = self.function(memory, base)?;
-            let link = memory.u64(base - 8).map_err(|_| "link not readable")?;
+            let function = self.function(view, base)?;
+            let link = view.frame_link(base).map_err(|_| "link not readable")?;
             let size = link & !7;
             let (entered, below, again) = match link & 7 {
                 0 | 4 => {
-                    // The CALL's A operand is its second byte; FR2 has two slots between (lj_frame.h).
-                    let call = memory.u32(link - 4).map_err(|_| "bytecode not readable")?;
-                    let a = u64::from(call >> 8 & 0xff);
-                    (Entered::ByLua(link), base.wrapping_sub((a + 2) * 8), false)
+                    let below = view.caller_base(base, link).map_err(|_| "bytecode not readable")?;
+                    (Entered::ByLua(link), below, false)
                 }
                 1 | 5 => (Entered::ByC, base.wrapping_sub(size), false),
                 2 => {
-                    let goes_on = memory.u64(base - 32).map_err(|_| "continuation not readable")?;
-                    let pc = memory.u64(base - 24).map_err(|_| "continuation not readable")?;
+                    let (goes_on, pc) = view.continuation(base).map_err(|_| "continuation not readable")?;
                     let from_ffi_callback = goes_on == 1;
                     let entered = if from_ffi_callback { Entered::ByC } else { Entered::Continuation(pc) };
                     (entered, base.wrapping_sub(size), false)
@@ -169,21 +162,22 @@ impl Thread {
 
 /// Reads a `GCfunc`.
 #[must_use]
-pub fn function(memory: &Live, at: u64) -> Option<Function> {
-    if memory.u8(at + GC64.gct).ok()? != gct::FUNC {
+pub fn function(view: &View, at: u64) -> Option<Function> {
+    let (layout, memory) = (view.layout(), view.memory);
+    if memory.u8(at.wrapping_add(layout.gct)).ok()? != gct::FUNC {
         return None;
     }
-    if memory.u8(at + GC64.func.ffid).ok()? == 0 {
-        let proto = memory.u64(at + GC64.func.pc).ok()?.checked_sub(GC64.proto.size)?;
-        return (memory.u8(proto + GC64.gct).ok()? == gct::PROTO).then_some(Function::Lua(proto));
+    if memory.u8(at + layout.func.ffid).ok()? == 0 {
+        let proto = view.reference(at + layout.func.pc).ok()?.checked_sub(layout.proto.size)?;
+        return (memory.u8(proto + layout.gct).ok()? == gct::PROTO).then_some(Function::Lua(proto));
     }
-    Some(Function::C(memory.u64(at + GC64.func.f).ok()?))
+    Some(Function::C(memory.u64(at + layout.func.f).ok()?))
 }
 
 /// Whether the instruction before this address is one that calls (lj_bc.h: CALLM, CALL, ITERC, ITERN; the
 /// numbers of 2.1).
 #[must_use]
-pub fn behind_a_call(memory: &Live, pc: u64) -> bool {
+pub fn behind_a_call(view: &View, pc: u64) -> bool {
     const CALLS: [u32; 4] = [65, 66, 69, 70];
-    memory.u32(pc.wrapping_sub(4)).is_ok_and(|word| CALLS.contains(&(word & 0xff)))
+    view.memory.u32(pc.wrapping_sub(4)).is_ok_and(|word| CALLS.contains(&(word & 0xff)))
 }

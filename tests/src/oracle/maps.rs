@@ -1,8 +1,6 @@
-//! What a process maps, with the bytes of its executable files.
+//! What a process maps, and the bytes of its executable files.
 
 use anyhow::{Context, Result};
-use std::collections::HashMap;
-use std::rc::Rc;
 use upprof_memory::{Live, Memory};
 
 /// One line of `/proc/PID/maps`.
@@ -40,28 +38,16 @@ fn region(line: &str) -> Option<Region> {
     Some(Region { start: hex(start)?, end: hex(end)?, exec, offset, name })
 }
 
-/// Bytes of files, read through the kernel's own link to each mapping, once a file.
-#[derive(Debug, Default)]
-pub struct Contents(HashMap<String, Rc<Vec<u8>>>);
-
-impl Contents {
-    /// The file behind a region; the vDSO from memory.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn of(&mut self, pid: u32, region: &Region) -> Result<Rc<Vec<u8>>> {
-        if let Some(known) = self.0.get(&region.name) {
-            return Ok(Rc::clone(known));
-        }
-        let bytes = if region.name.starts_with('[') {
-            let len = usize::try_from(region.end - region.start)?;
-            Live::new(pid).bytes(region.start, len, 1 << 20)?
-        } else {
-            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
-            std::fs::read(&link).with_context(|| link)?
-        };
-        let bytes = Rc::new(bytes);
-        self.0.insert(region.name.clone(), Rc::clone(&bytes));
-        Ok(bytes)
+/// The bytes of the file behind a region, read through the kernel's own link to the mapping; the vDSO's from
+/// memory.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn contents(pid: u32, region: &Region) -> Result<Vec<u8>> {
+    if region.name.starts_with('[') {
+        let len = usize::try_from(region.end - region.start)?;
+        return Ok(Live::new(pid).bytes(region.start, len, 1 << 20)?);
     }
+    let link = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
+    std::fs::read(&link).with_context(|| link)
 }

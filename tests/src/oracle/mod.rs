@@ -8,6 +8,7 @@
 //! holds PC, of all prototypes in the collector's list). What is shared: the crate gimli as a parser of
 //! DWARF, `process_vm_readv`, and the facts of LuaJIT's design, such as which registers may hold BASE.
 
+pub mod build;
 pub mod heap;
 pub mod hosted;
 pub mod layout;

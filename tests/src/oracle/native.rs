@@ -1,28 +1,32 @@
 //! Native frames by DWARF rules, evaluated in full for every register at every step: slow, complete, and
 //! without any table of our own.
 
-use super::maps::{Contents, Region, regions};
+use super::maps::{Region, contents, regions};
 use super::tracee::{Registers, reg};
 use anyhow::Result;
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Evaluation, EvaluationResult, LittleEndian,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianRcSlice, Evaluation, EvaluationResult, LittleEndian,
     Location, ParsedEhFrameHdr, RegisterRule, UnwindContext, UnwindExpression, UnwindSection as _, Value,
 };
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 use upprof_memory::{Live, Memory as _};
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
+type Bytes = EndianRcSlice<LittleEndian>;
 
 /// An executable mapping with its file.
 struct Module {
     start: u64,
     end: u64,
     bias: u64,
-    name: String,
-    file: Rc<Vec<u8>>,
+    file: Rc<File>,
 }
+
+/// The files of all processes looked at, each read once.
+#[derive(Default)]
+pub struct Files(HashMap<String, Rc<File>>);
 
 /// The code of a process.
 pub struct Code {
@@ -49,16 +53,15 @@ impl Code {
     ///
     /// # Errors
     /// When maps or files cannot be read.
-    pub fn of(pid: u32, contents: &mut Contents) -> Result<Self> {
+    pub fn of(pid: u32, files: &mut Files) -> Result<Self> {
         let mut code = Self { memory: Live::new(pid), modules: Vec::new(), anonymous: Vec::new() };
         for region in regions(pid)?.iter().filter(|r| r.exec) {
             if region.name.is_empty() {
                 code.anonymous.push(region.start..region.end);
             } else if region.name != "[vsyscall]" {
-                let file = contents.of(pid, region)?;
-                if let Some(bias) = bias(&file, region) {
-                    let name = region.name.clone();
-                    code.modules.push(Module { start: region.start, end: region.end, bias, name, file });
+                let file = files.of(pid, region)?;
+                if let Some(bias) = file.bias(region) {
+                    code.modules.push(Module { start: region.start, end: region.end, bias, file });
                 }
             }
         }
@@ -75,37 +78,37 @@ impl Code {
         self.module(ip).is_some()
     }
 
+    /// A code address as file and address in the file, for people.
+    #[must_use]
+    pub fn place(&self, ip: u64) -> String {
+        match self.module(ip) {
+            Some(m) => format!("{}+{:#x}", m.file.name, ip.wrapping_sub(m.bias)),
+            None => format!("{ip:#x}"),
+        }
+    }
+
     /// Whether this is code that was made at run time.
     #[must_use]
     pub fn is_anonymous(&self, ip: u64) -> bool {
         self.anonymous.iter().any(|r| r.contains(&ip))
     }
 
-    /// The interpreter of LuaJIT: by far the largest function of the file that holds it, since its whole
-    /// text is one function to the unwind tables (vm_x64.dasc, `.eh_frame`).
+    /// The interpreter of LuaJIT: a function of more than 10,000 bytes with one rule from its first byte on,
+    /// that of a C frame: CFA is rsp + 80, rbx, r15 and r14 at CFA - 24, - 32, - 40 (vm_x64.dasc and
+    /// vm_x86.dasc, `.eh_frame`). It is looked for in every file, since LuaJIT may be linked into any.
     #[must_use]
     pub fn interpreter(&self) -> Option<Range<u64>> {
-        const AT_LEAST: u64 = 10_000;
-        let module = self.modules.iter().find(|m| m.name.contains("luajit"))?;
-        let all = module.sections()?;
-        let mut entries = all.frames.entries(&all.bases);
-        let mut largest = 0..0;
-        while let Ok(Some(entry)) = entries.next() {
-            let gimli::CieOrFde::Fde(partial) = entry else { continue };
-            let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
-            if fde.len() > largest.end - largest.start {
-                largest = fde.initial_address()..fde.initial_address() + fde.len();
-            }
-        }
-        let at = |v: u64| v.wrapping_add(module.bias);
-        (largest.end - largest.start > AT_LEAST).then(|| at(largest.start)..at(largest.end))
+        self.modules.iter().find_map(|module| {
+            let of = module.file.sections.as_ref()?.interpreter()?;
+            Some(of.start.wrapping_add(module.bias)..of.end.wrapping_add(module.bias))
+        })
     }
 
     /// Where the function that holds `ip` begins.
     #[must_use]
     pub fn function_start(&self, ip: u64) -> Option<u64> {
         let module = self.module(ip)?;
-        let all = module.sections()?;
+        let all = module.file.sections.as_ref()?;
         let table = all.index.table()?;
         let fde = table.fde_for_address(
             &all.frames,
@@ -123,7 +126,7 @@ impl Code {
         let Some(ip) = regs[reg::RIP] else { return Step::Stuck("ip not known") };
         let at = if leaf { ip } else { ip.wrapping_sub(1) };
         let Some(module) = self.module(at) else { return Step::Stuck("no file") };
-        let Some(all) = module.sections() else { return Step::Stuck("no .eh_frame") };
+        let Some(all) = &module.file.sections else { return Step::Stuck("no .eh_frame") };
         let Some(table) = all.index.table() else { return Step::Stuck("no .eh_frame_hdr") };
         let vaddr = at.wrapping_sub(module.bias);
         let Ok(fde) = table.fde_for_address(&all.frames, &all.bases, vaddr, EhFrame::cie_from_offset) else {
@@ -179,7 +182,7 @@ impl Code {
     pub fn is_signal_frame(&self, ip: u64) -> bool {
         let find = || {
             let module = self.module(ip)?;
-            let all = module.sections()?;
+            let all = module.file.sections.as_ref()?;
             let table = all.index.table()?;
             let vaddr = ip.wrapping_sub(module.bias);
             table
@@ -192,7 +195,7 @@ impl Code {
 
     fn evaluate(
         &self,
-        mut evaluation: Evaluation<Slice<'_>>,
+        mut evaluation: Evaluation<Bytes>,
         regs: &Registers,
         initial: Option<u64>,
     ) -> Option<u64> {
@@ -223,17 +226,58 @@ impl Code {
 }
 
 /// The parts of a file that unwinding needs.
-struct Sections<'a> {
-    frames: EhFrame<Slice<'a>>,
-    index: ParsedEhFrameHdr<Slice<'a>>,
+struct Sections {
+    frames: EhFrame<Bytes>,
+    index: ParsedEhFrameHdr<Bytes>,
     bases: BaseAddresses,
 }
 
-impl Module {
-    fn sections(&self) -> Option<Sections<'_>> {
-        let file = object::File::parse(self.file.as_slice()).ok()?;
-        let section =
-            |name: &str| file.section_by_name(name).map(|s| (s.address(), s.data().unwrap_or_default()));
+/// What is known of one file.
+struct File {
+    name: String,
+    /// Of its loaded segments: address, and range in the file.
+    segments: Vec<(u64, Range<u64>)>,
+    sections: Option<Sections>,
+}
+
+impl Files {
+    fn of(&mut self, pid: u32, region: &Region) -> Result<Rc<File>> {
+        if let Some(known) = self.0.get(&region.name) {
+            return Ok(Rc::clone(known));
+        }
+        let file = Rc::new(File::parse(&region.name, &contents(pid, region)?)?);
+        self.0.insert(region.name.clone(), Rc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl File {
+    fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+        let file = object::File::parse(bytes)?;
+        let segment = |s: object::Segment<'_, '_>| {
+            let (start, size) = s.file_range();
+            (s.address(), start..start + size)
+        };
+        let name = name.rsplit('/').next().unwrap_or(name).to_owned();
+        Ok(Self { name, segments: file.segments().map(segment).collect(), sections: Sections::of(&file) })
+    }
+
+    /// Address in the process minus virtual address in the file.
+    fn bias(&self, region: &Region) -> Option<u64> {
+        const PAGE: u64 = 4096;
+        let offset = if region.name.starts_with('[') { 0 } else { region.offset };
+        let holds = |of: &Range<u64>| (of.start & !(PAGE - 1)..of.end).contains(&offset);
+        let (address, of) = self.segments.iter().find(|(_, of)| holds(of))?;
+        Some(region.start.wrapping_sub(address.wrapping_add(offset).wrapping_sub(of.start)))
+    }
+}
+
+impl Sections {
+    fn of(file: &object::File<'_>) -> Option<Self> {
+        let section = |name: &str| {
+            let found = file.section_by_name(name)?;
+            Some((found.address(), Bytes::new(Rc::from(found.data().unwrap_or_default()), LittleEndian)))
+        };
         let (frames_at, frames) = section(".eh_frame")?;
         let (index_at, index) = section(".eh_frame_hdr")?;
         let mut bases = BaseAddresses::default().set_eh_frame(frames_at).set_eh_frame_hdr(index_at);
@@ -243,20 +287,32 @@ impl Module {
         if let Some((got, _)) = section(".got") {
             bases = bases.set_got(got);
         }
-        let index = EhFrameHdr::new(index, LittleEndian).parse(&bases, 8).ok()?;
-        Some(Sections { frames: EhFrame::new(frames, LittleEndian), index, bases })
+        let index = EhFrameHdr::from(index).parse(&bases, 8).ok()?;
+        Some(Self { frames: EhFrame::from(frames), index, bases })
     }
-}
 
-/// Address in the process minus virtual address in the file.
-fn bias(file: &[u8], region: &Region) -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let offset = if region.name.starts_with('[') { 0 } else { region.offset };
-    let file = object::File::parse(file).ok()?;
-    let segment = file.segments().find(|s| {
-        let (start, size) = s.file_range();
-        (start & !(PAGE - 1)..start + size).contains(&offset)
-    })?;
-    let vaddr = segment.address().wrapping_add(offset).wrapping_sub(segment.file_range().0);
-    Some(region.start.wrapping_sub(vaddr))
+    fn interpreter(&self) -> Option<Range<u64>> {
+        const AT_LEAST: u64 = 10_000;
+        let mut entries = self.frames.entries(&self.bases);
+        while let Ok(Some(entry)) = entries.next() {
+            let gimli::CieOrFde::Fde(partial) = entry else { continue };
+            let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
+            let start = fde.initial_address();
+            let is_c_frame = || {
+                let mut context = UnwindContext::new();
+                let row = fde.unwind_info_for_address(&self.frames, &self.bases, &mut context, start).ok()?;
+                let saved = |r: usize| match row.register(gimli::Register(r as u16)) {
+                    Some(RegisterRule::Offset(at)) => Some(at),
+                    _ => None,
+                };
+                let register = gimli::Register(reg::RSP as u16);
+                let rule = *row.cfa() == CfaRule::RegisterAndOffset { register, offset: 80 };
+                (rule && [reg::RBX, reg::R15, reg::R14].map(saved) == [-24, -32, -40].map(Some)).then_some(())
+            };
+            if fde.len() > AT_LEAST && is_c_frame().is_some() {
+                return Some(start..start + fde.len());
+            }
+        }
+        None
+    }
 }

@@ -1,14 +1,15 @@
 //! A whole stack, C and Lua interleaved: natively from the registers; where that meets the interpreter or
 //! machine code, the Lua frames of that C frame; natively on from there.
 
-use super::heap::{Heap, Trace, global};
-use super::layout::{CFRAME_BYTES, GC64};
+use super::build::View;
+use super::heap::{Heap, Trace};
+use super::layout::{CFRAME_BYTES, gct};
 use super::lua::{Entered, Function, Thread, behind_a_call, function};
 use super::native::{Code, Step};
 use super::tracee::{Registers, reg};
 use std::collections::HashMap;
 use std::ops::Range;
-use upprof_memory::{Live, Memory as _};
+use upprof_memory::Memory as _;
 
 /// One frame of a stack, leaf first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Proof {
     Pc,
     /// It is a fast or C function, and PC is in its dispatch code or behind its call.
     FastPc,
+    /// It is the function of an FFI callback, at its beginning or its end.
+    Callback,
     /// Its trace holds the instruction pointer, and starts in it.
     Trace,
     /// None: it is where `lua_State.base` or `jit_base` points.
@@ -72,8 +75,8 @@ pub struct Stack {
 
 /// Reads stacks of one process.
 pub struct Oracle<'a> {
-    /// Its memory.
-    pub memory: Live,
+    /// Its memory and its LuaJIT.
+    pub view: View,
     /// Its code.
     pub code: &'a Code,
     /// The interpreter's text.
@@ -136,8 +139,9 @@ impl Oracle<'_> {
         if self.interpreter.contains(&ip) {
             return Met::Interpreter { leaf };
         }
-        if self.heap.trace_of_ip(&self.memory, g, ip).is_some() {
-            out.items.push(Item::Trace(ip));
+        if self.heap.trace_of_ip(&self.view, g, ip).is_some() {
+            // As for the walkers: the call, not where it returns to.
+            out.items.push(Item::Trace(ip - u64::from(!leaf)));
             return Met::MachineCode { ip };
         }
         out.items.extend([Item::Native(ip), Item::Lost]);
@@ -157,9 +161,9 @@ impl Oracle<'_> {
         let (cf, thread) = self.c_frame(sp, below)?;
         out.g.get_or_insert(thread.g);
         let met = self.meet(ip, leaf, thread.g, out);
-        let memory = self.memory;
-        let word = |at: u64| memory.u64(at).map_err(|_| "C frame not readable");
-        let nres = word(cf + GC64.cframe.nres)? as i32;
+        let view = self.view;
+        let word = |at: u64| view.memory.u64(at).map_err(|_| "C frame not readable");
+        let nres = word(cf + view.layout().cframe.nres)? as i32;
         let innermost = below.is_empty();
         let base = match below.get(&thread.at) {
             Some(base) => *base,
@@ -169,15 +173,15 @@ impl Oracle<'_> {
         // lj_err.c: a C frame with a negative count has a Lua frame only above the saved top.
         let saved_top = thread.restore(u64::from(nres.unsigned_abs()));
         let mut next = base;
-        if nres >= 0 || base - 8 >= saved_top {
-            let (frames, bottom) = thread.segment(&self.memory, base)?;
+        if nres >= 0 || base.wrapping_sub(8) >= saved_top {
+            let (frames, bottom) = thread.segment(&view, base)?;
             for frame in frames {
                 out.items.push(match frame.function {
                     Function::Lua(proto) => Item::Lua(proto),
                     Function::C(f) => Item::C(f),
                 });
                 if let Entered::ByLua(pc) = frame.entered
-                    && !behind_a_call(&self.memory, pc)
+                    && !behind_a_call(&view, pc)
                 {
                     out.not_behind_a_call += 1;
                 }
@@ -205,10 +209,10 @@ impl Oracle<'_> {
         const SEARCH: u64 = 256 << 10;
         let mut at = sp.next_multiple_of(8);
         while at < sp + SEARCH {
-            let Ok(l) = self.memory.u64(at + GC64.cframe.l) else { break };
-            if let Some(thread) = Thread::read(&self.memory, l) {
+            let Ok(l) = self.view.reference(at + self.view.layout().cframe.l) else { break };
+            if let Some(thread) = Thread::read(&self.view, l) {
                 let fits = if seen.contains_key(&l) { at == sp } else { thread.cframe == at };
-                let returns = self.memory.u64(at + 72).is_ok_and(|ip| self.code.in_file(ip));
+                let returns = self.view.memory.u64(at + 72).is_ok_and(|ip| self.code.in_file(ip));
                 if fits && returns {
                     return Ok((at, thread));
                 }
@@ -226,13 +230,13 @@ impl Oracle<'_> {
         thread: &Thread,
         out: &mut Stack,
     ) -> Result<u64, &'static str> {
-        let memory = self.memory;
-        let function = |base: u64| thread.function_at(&memory, base);
+        let view = self.view;
+        let function = |base: u64| thread.function_at(&view, base);
         let mut leaf = Leaf { function: None, proof: Proof::None, trace: None, native_agrees: None };
-        let jit_base = self.memory.u64(thread.g + global::JIT_BASE).map_err(|_| "jit_base not readable")?;
+        let jit_base = view.reference(thread.g + view.build.jit_base).map_err(|_| "jit_base not readable")?;
         let base = match met {
             Met::MachineCode { ip } => {
-                leaf.trace = self.heap.trace_of_ip(&self.memory, thread.g, ip);
+                leaf.trace = self.heap.trace_of_ip(&view, thread.g, ip);
                 let starts = leaf.trace.filter(|t| t.root == 0).map(|t| Function::Lua(t.start_proto));
                 if starts.is_some() && starts == function(jit_base) {
                     leaf.proof = Proof::Trace;
@@ -251,9 +255,9 @@ impl Oracle<'_> {
         };
         leaf.function = function(base);
         // A fast function is not called natively: it may call any helper.
-        let plain_c = memory
-            .u64(base - 16)
-            .is_ok_and(|slot| memory.u8((slot & ((1 << 47) - 1)) + GC64.func.ffid) == Ok(1));
+        let plain_c = view
+            .frame_object(base)
+            .is_ok_and(|f| view.memory.u8(f.wrapping_add(view.layout().func.ffid)) == Ok(1));
         if let (Some(Function::C(f)), true) = (leaf.function, plain_c) {
             let outermost = out.items.iter().rev().find_map(|i| match i {
                 Item::Native(ip) => Some(*ip),
@@ -268,38 +272,49 @@ impl Oracle<'_> {
 
     /// Which of the candidates for BASE is the frame of the function that PC is in.
     fn by_pc(&mut self, pc: Option<u64>, candidates: &[Option<u64>; 3], thread: &Thread) -> (u64, Proof) {
-        let Some(pc) = pc else { return (thread.base, Proof::None) };
-        let bases = || candidates.iter().flatten().copied().filter(|b| thread.holds(*b));
-        let holder = self.heap.proto_of_pc(&self.memory, thread.g, pc).map(|p| p.at);
-        if let Some(proto) = holder.or_else(|| patched_return(&self.memory, pc)) {
+        let view = self.view;
+        let Some(pc) = pc.map(|pc| view.register(pc)) else { return (thread.base, Proof::None) };
+        let registers = candidates.iter().flatten().map(|b| view.register(*b));
+        let bases: Vec<u64> = registers.filter(|b| thread.holds(&view, *b)).collect();
+        let holder = self.heap.proto_of_pc(&view, thread.g, pc).map(|p| p.at);
+        if let Some(proto) = holder.or_else(|| patched_return(&view, pc)) {
             let wanted = Some(Function::Lua(proto));
-            return match bases().find(|b| thread.function_at(&self.memory, *b) == wanted) {
-                Some(base) => (base, Proof::Pc),
+            return match bases.iter().find(|b| thread.function_at(&view, **b) == wanted) {
+                Some(base) => (*base, Proof::Pc),
                 None => (thread.base, Proof::None),
             };
         }
-        let fast = |base: &u64| {
-            let read = |at: u64| self.memory.u64(at).ok();
-            let at = read(base - 16)? & ((1 << 47) - 1);
-            let is_c = matches!(function(&self.memory, at)?, Function::C(_));
-            let entry = read(at + GC64.func.pc)?;
-            (is_c && (pc == entry + 4 || Some(pc) == read(base - 8))).then_some(())
+        let fast = |base: u64| {
+            let at = view.frame_object(base).ok()?;
+            let is_c = matches!(function(&view, at)?, Function::C(_));
+            let entry = view.reference(at + view.layout().func.pc).ok()?;
+            (is_c && (pc == entry + 4 || Some(pc) == view.frame_link(base).ok())).then_some(())
         };
-        match bases().find(|b| fast(b).is_some()) {
-            Some(base) => (base, Proof::FastPc),
-            None => (thread.base, Proof::None),
+        if let Some(base) = bases.iter().find(|b| fast(**b).is_some()) {
+            return (*base, Proof::FastPc);
         }
+        // lj_ccallback.c keeps the base of the callback's function while it converts; PC is no bytecode.
+        let is_callback = |base: u64| {
+            let by_continuation = view.frame_link(base).is_ok_and(|link| link & 7 == 2);
+            by_continuation && view.continuation(base).is_ok_and(|(goes_on, _)| goes_on == 1)
+        };
+        let proof = if candidates[0].is_none() && thread.holds(&view, thread.base) && is_callback(thread.base)
+        {
+            Proof::Callback
+        } else {
+            Proof::None
+        };
+        (thread.base, proof)
     }
 }
 
 /// A trace that starts at a return has replaced it: the original is in the trace, and PC points at it or
 /// behind it while it runs (lj_trace_exit). Then the function is the one that the trace starts in.
-fn patched_return(memory: &Live, pc: u64) -> Option<u64> {
-    const TRACE: u8 = 9;
-    const STARTPT: u64 = 64;
+fn patched_return(view: &View, pc: u64) -> Option<u64> {
+    let layout = view.layout();
     [0, 4].iter().find_map(|behind| {
-        let trace = pc.checked_sub(GC64.trace.startins + behind)?;
-        let is_trace = trace.is_multiple_of(8) && memory.u8(trace + GC64.gct).ok()? == TRACE;
-        is_trace.then(|| memory.u64(trace + STARTPT).ok()).flatten()
+        let trace = pc.checked_sub(layout.trace.startins + behind)?;
+        let is_trace = trace.is_multiple_of(8) && view.memory.u8(trace + layout.gct).ok()? == gct::TRACE;
+        is_trace.then(|| view.reference(trace + layout.trace.startpt).ok()).flatten()
     })
 }

@@ -63,8 +63,28 @@ impl Tracee {
                 break;
             }
             // A signal on its way to the process arrived first: deliver it, and wait on.
-            self.go_on(libc::WSTOPSIG(status))?;
+            self.resume(libc::PTRACE_CONT, libc::WSTOPSIG(status))?;
         }
+        self.registers()
+    }
+
+    /// Lets the stopped process execute one instruction, and returns its registers then.
+    ///
+    /// # Errors
+    /// When it is gone, or a signal comes in between.
+    pub fn step(&mut self) -> Result<Registers> {
+        self.resume(libc::PTRACE_SINGLESTEP, 0)?;
+        let mut status = 0;
+        // SAFETY: `status` is valid for writes; the pid is one we trace.
+        let waited = unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) };
+        ensure!(waited == self.pid, "waitpid: {}", std::io::Error::last_os_error());
+        ensure!(libc::WIFSTOPPED(status), "the process ended (status {status:#x})");
+        self.stopped = true;
+        ensure!(libc::WSTOPSIG(status) == libc::SIGTRAP, "a signal arrived (status {status:#x})");
+        self.registers()
+    }
+
+    fn registers(&self) -> Result<Registers> {
         let mut regs = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
         request("registers", libc::PTRACE_GETREGS, self.pid, regs.as_mut_ptr().cast())?;
         // SAFETY: all-zero bytes are a valid value, and PTRACE_GETREGS has filled it.
@@ -81,12 +101,12 @@ impl Tracee {
     /// # Errors
     /// When it is gone.
     pub fn run(&mut self) -> Result<()> {
-        self.go_on(0)
+        self.resume(libc::PTRACE_CONT, 0)
     }
 
-    fn go_on(&mut self, signal: i32) -> Result<()> {
+    fn resume(&mut self, how: libc::c_uint, signal: i32) -> Result<()> {
         let data = signal as usize as *mut libc::c_void;
-        request("go on", libc::PTRACE_CONT, self.pid, data)?;
+        request("go on", how, self.pid, data)?;
         self.stopped = false;
         Ok(())
     }
