@@ -32,13 +32,14 @@ keep() {
     mv "$work/tree.tar" "$2"
 }
 
-# fetch SOURCE/SUITE…: the sources of these packages, in /src of $work/root.
+# fetch SOURCE/SUITE…: the sources of these packages, in /src of $work/root. A mirror may be a snapshot, whose
+# indexes are past their date; debootstrap does not mind either.
 fetch() {
     local suite
     for suite in bullseye bookworm trixie forky; do
         echo "deb-src $mirror $suite main"
     done >"$work/root/etc/apt/sources.list"
-    logged chroot "$work/root" sh -c "apt-get update -qq && mkdir /src && cd /src && apt-get source -qq $*"
+    logged chroot "$work/root" sh -c "apt-get -o Acquire::Check-Valid-Until=false update -qq && mkdir /src && cd /src && apt-get source -qq $*"
 }
 
 # inside SCRIPT: runs it in $work/root; it leaves its results in $OUT, which is $work/root/out.

@@ -1,4 +1,4 @@
-//! The layout table against LuaJIT itself: the headers of every version that a Debian suite has, compiled in both
+//! The layout table against LuaJIT itself: the headers of versions that Debian has the sources of, compiled in both
 //! modes (`images/luajit/build.sh`, which also makes `crates/luajit/offsets.c` check what is taken for fixed),
 //! and what the compiler's debug information says of them.
 //!
@@ -9,8 +9,8 @@ use std::process::Command;
 use upprof_binary::{Elf, struct_layouts};
 use upprof_luajit::{Era, Fork, GC32, GC64, STRUCTS, eras, from_debug_info};
 
-/// Sources by suite: bullseye, bookworm, trixie, forky.
-const SOURCES: usize = 4;
+/// What `images/luajit/build.sh` compiles.
+const SOURCES: usize = 3;
 /// How far from a candidate `jit_State.trace` is searched (`crates/luajit/src/trace`).
 const SPREAD: u64 = 64;
 

@@ -75,7 +75,7 @@ mod tests {
 
     fn found(memory: &Snapshot, at: u64) -> Vec<u64> {
         let base = at & !0xfff;
-        main_threads(memory, &[base..base + 4096])
+        main_threads(memory, std::slice::from_ref(&(base..base + 4096)))
     }
 
     #[test]
@@ -101,6 +101,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_holds_none() {
-        assert_eq!(main_threads(&Snapshot::default(), &[0..u64::MAX]), []);
+        assert_eq!(main_threads(&Snapshot::default(), std::slice::from_ref(&(0..u64::MAX))), []);
     }
 }
