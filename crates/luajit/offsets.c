@@ -85,6 +85,7 @@ AT(GCtrace, startpc, 72, 52);
 AT(GCtrace, startins, 80, 56);
 AT(GCtrace, szmcode, 84, 60);
 AT(GCtrace, mcode, 88, 64);
+AT(GCtrace, mcloop, 96, 72);
 AT(GCtrace, spadjust, 102, 78);
 AT(GCtrace, nchild, 100, 76);
 AT(GCtrace, traceno, 104, 80);

@@ -218,6 +218,8 @@ pub struct Fixed {
     pub tr_szmcode: u64,
     /// `GCtrace.mcode`
     pub tr_mcode: u64,
+    /// `GCtrace.mcloop`
+    pub tr_mcloop: u64,
     /// `GCtrace.spadjust`
     pub tr_spadjust: u64,
     /// `GCtrace.traceno`
@@ -304,6 +306,7 @@ pub const GC64: Fixed = Fixed {
     tr_startins: 80,
     tr_szmcode: 84,
     tr_mcode: 88,
+    tr_mcloop: 96,
     tr_spadjust: 102,
     tr_traceno: 104,
     tr_link: 106,
@@ -373,6 +376,7 @@ pub const GC32: Fixed = Fixed {
     tr_startins: 56,
     tr_szmcode: 60,
     tr_mcode: 64,
+    tr_mcloop: 72,
     tr_spadjust: 78,
     tr_traceno: 80,
     tr_link: 82,

@@ -1,5 +1,6 @@
 //! Traces: compiled code, where it came from, and what it runs.
 
+mod branch;
 mod jit;
 mod snapshot;
 #[cfg(test)]
@@ -42,6 +43,11 @@ struct Parts {
     nsnap: u16,
     snapmap: u64,
     nsnapmap: u32,
+    /// Address of the instruction that the trace starts at, and what it was.
+    startpc: u64,
+    startins: u32,
+    /// Offset in the machine code of where its loop begins, 0 for none.
+    mcloop: u32,
 }
 
 impl Trace {
@@ -67,7 +73,8 @@ impl Trace {
         }
         let size = usize::from(f.ref_size);
         let start_proto = word(f.tr_startpt, size);
-        let bytes = word(f.tr_startpc, size).checked_sub(start_proto.wrapping_add(f.pt_size))?;
+        let startpc = word(f.tr_startpc, size);
+        let bytes = startpc.checked_sub(start_proto.wrapping_add(f.pt_size))?;
         Some(Self {
             number,
             start_proto,
@@ -82,6 +89,9 @@ impl Trace {
                 nsnap: word(f.tr_nsnap, 2) as u16,
                 snapmap: word(f.tr_snapmap, 8),
                 nsnapmap: small(f.tr_nk + 4),
+                startpc,
+                startins: small(f.tr_startins),
+                mcloop: small(f.tr_mcloop),
             },
         })
     }

@@ -6,6 +6,7 @@
 //! belongs to the first.
 
 use super::Trace;
+use super::branch::{Bytecode, settle};
 use crate::Vm;
 use crate::detect::reference;
 use crate::layout::gct;
@@ -46,6 +47,56 @@ pub struct Site {
     replaced: Option<Inlined>,
     /// Frames above the base's, innermost last. `None` when one of them could not be told.
     above: Option<Vec<Inlined>>,
+}
+
+impl Site {
+    /// How many frames lie above the trace's base. None of them is looked at where one is not known.
+    pub(super) fn depth(&self) -> usize {
+        self.above.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Where the frame at this depth is: 0 is the base's.
+    pub(super) fn pc(&self, depth: usize, proto_size: u64) -> Option<u64> {
+        let above = self.above.as_ref()?;
+        let frame = match depth.checked_sub(1) {
+            None if self.replaced.is_none() => return self.base_pc,
+            None => self.replaced.as_ref()?,
+            Some(i) => above.get(i)?,
+        };
+        match frame {
+            Inlined::Lua { proto, pos, .. } => Some(proto + proto_size + 4 * u64::from(*pos)),
+            Inlined::C { .. } => None,
+        }
+    }
+
+    /// Moves the innermost frame to another instruction of its function.
+    pub(super) fn set_pc(&mut self, pc: u64, proto_size: u64) {
+        let frame = match self.above.as_mut().and_then(|above| above.last_mut()) {
+            Some(frame) => Some(frame),
+            None => self.replaced.as_mut(),
+        };
+        match frame {
+            Some(Inlined::Lua { proto, pos, .. }) => {
+                // A search for it may have left the function.
+                *pos = pc.checked_sub(*proto + proto_size).map_or(*pos, |bytes| (bytes / 4) as u32);
+            }
+            Some(Inlined::C { .. }) => {}
+            None => self.base_pc = Some(pc),
+        }
+    }
+
+    /// Whether the function at this depth is the same in both, and all that called it.
+    pub(super) fn same_function(&self, other: &Self, depth: usize) -> bool {
+        let function = |frame: &Inlined| match *frame {
+            Inlined::Lua { proto, .. } => proto,
+            Inlined::C { function, .. } => function,
+        };
+        let chain = |site: &Self| -> Option<Vec<u64>> {
+            let above = site.above.as_ref()?.get(..depth)?;
+            Some(site.replaced.iter().chain(above).map(function).collect())
+        };
+        chain(self).is_some_and(|own| chain(other) == Some(own))
+    }
 }
 
 /// All snapshots of a trace, in the order of the machine code.
@@ -130,6 +181,16 @@ impl Sites {
             let links = map.get(from + usize::from(snap.nent)..end as usize).ok_or(OUTSIDE)?;
             sites.push(functions.site(u32::from(snap.mcofs), entries, links)?);
         }
+        let mut code = Bytecode::of(mem);
+        for t in related.iter().chain([trace]) {
+            code.replaced(t.number, t.parts.startpc, t.parts.startins);
+        }
+        let again = if trace.link == trace.number && trace.parts.mcloop != 0 {
+            sites.partition_point(|s| s.start <= trace.parts.mcloop).checked_sub(1)
+        } else {
+            None
+        };
+        settle(&mut sites, again, vm.fixed.pt_size, &mut code);
         Ok(Self { sites, proto_size: vm.fixed.pt_size })
     }
 

@@ -424,3 +424,93 @@ fn torn_and_hostile_traces_are_refused_or_read_never_more() {
         assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
     });
 }
+
+/// An instruction whose D operand is a jump to `to` from `at`, or a number.
+fn jump(op: u32, at: u32, to: u32) -> u32 {
+    op | (0x8000 + to - (at + 1)) << 16
+}
+
+const ISLT: u32 = 0;
+const FORL: u32 = 79;
+const JFORL: u32 = 81;
+const JMP: u32 = 88;
+
+impl Image {
+    fn code(&mut self, pos: u32, instruction: u32) {
+        let at = self.pc(CALLER, pos);
+        self.put(at, 4, instruction.into());
+    }
+
+    /// Snapshots of the caller that point to these instructions, ten bytes of machine code each.
+    fn pointing(&mut self, to: &[u32]) {
+        for (pos, i) in to.iter().zip(0..) {
+            let pc = self.pc(CALLER, *pos);
+            self.frames(i * 10, pc, &[]);
+        }
+    }
+
+    /// Where the snapshots are in the caller.
+    fn positions(&mut self) -> Vec<u32> {
+        let sites = self.sites().expect("sound");
+        let mut positions = Vec::new();
+        for offset in (0..10 * self.snaps.len() as u32).step_by(10) {
+            let site = sites.at(offset).expect("a snapshot");
+            let frames = sites.frames(site, (CALLER, BYTECODES, BYTECODES)).expect("the caller");
+            let [Inlined::Lua { pos, .. }] = frames[..] else { panic!("{frames:?}") };
+            positions.push(pos);
+        }
+        positions
+    }
+}
+
+#[test]
+fn the_guard_of_a_comparison_is_at_the_comparison() {
+    // 6: if a < b, else to 20.
+    both(|mut image| {
+        image.code(6, ISLT);
+        image.code(7, jump(JMP, 7, 20));
+        // The trace goes on behind it, right there, or further on in the branch.
+        image.pointing(&[3, 20, 8, 30]);
+        assert_eq!(image.positions(), [3, 6, 8, 30]);
+    });
+    both(|mut image| {
+        image.code(6, ISLT);
+        image.code(7, jump(JMP, 7, 20));
+        image.pointing(&[3, 20, 12, 30]);
+        assert_eq!(image.positions(), [3, 6, 12, 30]);
+    });
+    // The trace jumps: the guard points behind it.
+    both(|mut image| {
+        image.code(6, ISLT);
+        image.code(7, jump(JMP, 7, 20));
+        image.pointing(&[3, 8, 20, 30]);
+        assert_eq!(image.positions(), [3, 6, 20, 30]);
+    });
+    // Where nothing leads there, it is taken as it is.
+    both(|mut image| {
+        image.pointing(&[3, 20, 8, 30]);
+        assert_eq!(image.positions(), [3, 20, 8, 30]);
+    });
+}
+
+#[test]
+fn the_guard_of_a_loop_is_at_its_end() {
+    // The body from 5, its end at 9 with what the compiler put there, the trace starting there.
+    both(|mut image| {
+        let f = image.vm.fixed;
+        let forl = image.pc(CALLER, 9);
+        image.reference(TRACE + f.tr_startpc, forl);
+        image.put(TRACE + f.tr_startins, 4, jump(FORL, 9, 5).into());
+        image.code(9, JFORL | u32::from(NUMBER) << 16);
+        image.put(TRACE + f.tr_link, 2, NUMBER.into());
+        image.put(TRACE + f.tr_mcloop, 4, 20);
+        image.pointing(&[5, 10, 5, 10]);
+        assert_eq!(image.positions(), [5, 9, 5, 9]);
+    });
+    // A trace that goes on behind the loop is there.
+    both(|mut image| {
+        image.code(9, jump(FORL, 9, 5));
+        image.pointing(&[3, 10, 14]);
+        assert_eq!(image.positions(), [3, 10, 14]);
+    });
+}
