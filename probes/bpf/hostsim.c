@@ -26,13 +26,7 @@ INLINE int read_user(void *dst, u32 size, u64 addr)
 
 INLINE int read_text(u8 *dst, u32 size, u64 addr)
 {
-	for (u32 i = 0; i < size; i++) {
-		if (read_user(dst + i, 1, addr + i))
-			return -1;
-		if (!dst[i])
-			return (int)i + 1;
-	}
-	return (int)size;
+	return read_user(dst, size, addr);
 }
 
 /* Whoever calls this reads what the frames point at by itself. */

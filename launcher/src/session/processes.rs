@@ -138,6 +138,10 @@ impl Processes {
                 .collect(),
             mappings: Vec::new(),
         };
+        for (owner, _) in vms.iter().filter(|(_, vm)| vm.exdata2().is_none()) {
+            let why = "this LuaJIT has no lua_State.exdata2, where ngx_lua keeps it";
+            self.tell_once(format!("who resumed coroutines and spawned light threads ({owner})"), why.into());
+        }
         self.book.add_process(pid, &vms, &space);
         self.names.forget(pid);
         self.spaces.insert(pid, space);
@@ -176,12 +180,17 @@ impl Processes {
             Err(why) => (RequestLayout::default(), Some(("whose request Lua runs for", why.to_string()))),
         };
         if let Some((what, why)) = problem {
-            let told = (format!("{what} ({owner})"), why);
-            if !self.problems.contains(&told) {
-                self.problems.push(told);
-            }
+            self.tell_once(format!("{what} ({owner})"), why);
         }
         layout
+    }
+
+    /// A problem that processes have in common.
+    fn tell_once(&mut self, what: String, why: String) {
+        let told = (what, why);
+        if !self.problems.contains(&told) {
+            self.problems.push(told);
+        }
     }
 
     /// Room in the kernel for what is known now, and for what may come during the window: reloads
