@@ -111,14 +111,14 @@ fn prototypes_that_make_each_other_end() {
             let counting = Counting { memory: &m.image, read: Cell::new(0) };
             let reach = Reach::of(&counting, &vm);
             let _ = reach.name(&counting, &vm, CHILD);
-            assert!(counting.read.get() < 16 << 20, "{} bytes", counting.read.get());
+            assert!(counting.read.get() < 32 << 20, "{} bytes", counting.read.get());
         }
     }
 }
 
 #[test]
 fn corrupted_prototypes_do_not_panic_the_reader_and_do_not_make_it_read_without_end() {
-    const ROUNDS: u64 = 20_000;
+    const ROUNDS: u64 = 5000;
     for layout in [GC64, GC32] {
         let mut m = compiled(layout);
         let vm = attach(&m.image, &Code, m.main_thread(), None).expect("recognised");
@@ -145,7 +145,8 @@ fn corrupted_prototypes_do_not_panic_the_reader_and_do_not_make_it_read_without_
                 let _ = proto.fingerprint(&counting, &vm);
                 let _ = proto.own_text(&counting, &vm, 1 << 16);
             }
-            assert!(counting.read.get() < 32 << 20, "round {round}: {} bytes", counting.read.get());
+            // A size of up to 4 MB is believed each time a prototype is read.
+            assert!(counting.read.get() < 128 << 20, "round {round}: {} bytes", counting.read.get());
             for (at, word) in undo.into_iter().rev() {
                 m.image.put64(at, word);
             }

@@ -135,8 +135,14 @@ impl<'a> Body<'a> {
         Some(low | u64::from(self.u32(at.checked_add(4)?)?) << 32)
     }
 
+    /// How many instructions there are: no more than the copied bytes hold.
+    fn instructions(&self) -> u32 {
+        let fit = u32::try_from(self.bytes.len() / 4).unwrap_or(u32::MAX);
+        self.u32(self.vm.fixed.pt_sizebc).unwrap_or(0).min(fit)
+    }
+
     fn instruction(&self, pc: u32) -> Option<Instruction> {
-        if pc >= self.u32(self.vm.fixed.pt_sizebc)? {
+        if pc >= self.instructions() {
             return None;
         }
         self.u32(self.vm.fixed.pt_size + u64::from(pc) * 4).map(Instruction)
@@ -197,7 +203,7 @@ impl<'a> Body<'a> {
             let i = self.instruction(*pc);
             i.is_some_and(|i| i.op() == op::FNEW && u32::from(i.d()) == d)
         };
-        let pc = (0..self.u32(self.vm.fixed.pt_sizebc)?).find(made)?;
+        let pc = (0..self.instructions()).find(made)?;
         let variables = self.variables();
         let slot = self.instruction(pc)?.a();
         let next = self.instruction(pc + 1)?;
@@ -223,7 +229,7 @@ impl<'a> Body<'a> {
     /// else was written there.
     fn becomes(&self, variables: &[Variable], slot: u8, pc: u32) -> Option<String> {
         /// A long table constructor.
-        const FAR: u32 = 4096;
+        const FAR: u32 = 1024;
         for at in pc..pc.saturating_add(FAR) {
             if let Some((name, from)) = variable(variables, slot, at)
                 && from == at
@@ -265,7 +271,7 @@ impl<'a> Body<'a> {
     }
 
     fn constructed(&self, variables: &[Variable], slot: u8, pc: u32, depth: u32) -> Option<String> {
-        const FAR: u32 = 4096;
+        const FAR: u32 = 1024;
         if let Some(name) = self.becomes(variables, slot, pc + 1) {
             return Some(name);
         }
@@ -295,7 +301,7 @@ impl<'a> Body<'a> {
     /// patches, and its strings. The same in every process that loaded the same module.
     pub(crate) fn fingerprint(&self) -> u32 {
         let mut hash = Fnv::default();
-        let count = self.u32(self.vm.fixed.pt_sizebc).unwrap_or(0);
+        let count = self.instructions();
         // The first is the function's header, which is patched too.
         for i in (1..count).map_while(|pc| self.instruction(pc)) {
             let patched = matches!(i.op(), op::ITERC | op::ITERN | op::ISNEXT | op::FORI..=op::JMP);
@@ -321,8 +327,8 @@ fn variable(variables: &[Variable], slot: u8, pc: u32) -> Option<(Option<String>
 fn variables(info: &[u8]) -> Vec<Variable> {
     /// lj_debug.c VARNAME__MAX
     const NAMES_OF_COMPILER: u8 = 7;
-    /// LuaJIT allows 200 at a time, and 65535 in all.
-    const MAX: usize = 1 << 16;
+    /// LuaJIT allows 200 at a time; a file of any length has them one after the other.
+    const MAX: usize = 1 << 13;
     let mut out = Vec::new();
     let mut rest = info;
     let mut from = 0_u32;
