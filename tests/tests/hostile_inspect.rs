@@ -41,7 +41,7 @@ fn all(mem: &dyn Memory, vm: &Vm) -> Result<(), NotTrusted> {
     let cached = Cached::new(mem, 16 << 20);
     let results = [
         Gc::read(mem, vm).map(drop),
-        Strings::read(&cached, vm, MAX).map(drop),
+        Strings::read(&cached, vm, MAX, true).map(drop),
         Modules::read(mem, vm).map(drop),
         Objects::read(mem, vm, MAX).map(drop),
         Heap::walk(mem, vm, MAX).and_then(|heap| {
@@ -74,7 +74,7 @@ fn a_whole_vm_is_read() {
         assert_eq!((jit.parameters["hotloop"], jit.parameters["maxmcode"]), (56, 40_960));
         assert_eq!(jit.mcode.known().map(|m| m.areas), Some(0));
         assert_eq!(Coroutines::read(mem, &vm, &heap).all, 1, "the main thread is none");
-        let strings = Strings::read(mem, &vm, MAX).expect("trusted");
+        let strings = Strings::read(mem, &vm, MAX, false).expect("trusted");
         assert_eq!((strings.count, strings.slots, strings.longest_chain), (4, 4, 1));
     });
 }
@@ -116,7 +116,7 @@ fn another_layout_is_refused_and_by_name() {
         // The size of a function reference, where the total should be: far too small.
         let e = Gc::read(&m.image, &moved(&|vm| vm.era.gc_total += 64));
         assert!(matches!(e, Err(NotTrusted::Implausible { what: "gc.total", .. })), "{e:?}");
-        let e = Strings::read(&m.image, &moved(&|vm| vm.era.str_tab += 4), MAX);
+        let e = Strings::read(&m.image, &moved(&|vm| vm.era.str_tab += 4), MAX, false);
         assert!(e.is_err(), "{e:?}");
         let e = Modules::read(&m.image, &moved(&|vm| vm.era.registry += 8));
         assert!(matches!(e, Err(NotTrusted::Implausible { what: "registrytv", .. })), "{e:?}");

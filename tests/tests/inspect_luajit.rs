@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use upprof_tests::harness::inspect::{get, parts};
 use upprof_tests::harness::load::Load;
 use upprof_tests::harness::run::Upprof;
 use upprof_tests::harness::target::Target;
@@ -32,31 +33,16 @@ impl Asked {
     /// The worker's answer.
     fn ask(&self, action: &str) -> Value {
         let (path, query) = action.split_once('?').unwrap_or((action, ""));
-        let request = format!(
-            "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /debug/{path}?{query}&pid={} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
-            self.ns_pid
-        );
+        let path = format!("/debug/{path}?{query}&pid={}", self.ns_pid);
         until("the worker to be the one that answers", || {
-            let answer = self.target.exec(&["bash", "-c", &request]);
-            let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-            let body: Value = serde_json::from_str(body).expect("JSON");
+            let body: Value = serde_json::from_str(&get(&self.target, &path)).expect("JSON");
             body.get("other").is_none().then_some(body)
         })
     }
 
     /// What upprof finds in the worker.
     fn inspect(&self, what: &str) -> Value {
-        let outcome = Upprof::on_host().args(["inspect", "-c", self.target.name(), what, "--json"]).run();
-        outcome.exits(0);
-        let round: Value = serde_json::from_str(&outcome.stdout).expect("one line of JSON");
-        let artifact = &round["artifacts"][0];
-        assert_eq!((&artifact["what"], &artifact["schema"]), (&what.into(), &1.into()));
-        self.found(artifact)
-    }
-
-    fn found(&self, artifact: &Value) -> Value {
-        let parts = artifact["parts"].as_array().expect("parts");
+        let parts = parts(&self.target, &[what]);
         let mine = parts.iter().find(|p| p["pid"] == self.pid).expect("the worker's part");
         assert_eq!((&mine["role"], &mine["vm"]), (&"worker".into(), &"http".into()));
         let found = mine.get("found").unwrap_or_else(|| panic!("not trusted: {mine}"));

@@ -5,26 +5,50 @@ use upprof_memory::{Memory, ReadError};
 
 /// Bytes that were read at once, so that what is taken from them belongs together.
 pub(crate) struct Block {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     ref_size: u8,
+}
+
+/// Headers of objects are read by the million: they need no allocation.
+enum Bytes {
+    Few([u8; FEW], usize),
+    Many(Vec<u8>),
+}
+
+const FEW: usize = 128;
+
+impl Bytes {
+    fn all(&self) -> &[u8] {
+        match self {
+            Self::Few(bytes, len) => &bytes[..*len],
+            Self::Many(bytes) => bytes,
+        }
+    }
 }
 
 impl Block {
     pub(crate) fn read(mem: &dyn Memory, fixed: &Fixed, addr: u64, len: u64) -> Result<Self, ReadError> {
         const MAX: usize = 64 << 10;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        Ok(Self { bytes: mem.bytes(addr, len, MAX)?, ref_size: fixed.ref_size })
+        let bytes = if len <= FEW {
+            let mut few = [0; FEW];
+            mem.read(addr, &mut few[..len])?;
+            Bytes::Few(few, len)
+        } else {
+            Bytes::Many(mem.bytes(addr, len, MAX)?)
+        };
+        Ok(Self { bytes, ref_size: fixed.ref_size })
     }
 
     /// How many bytes there are.
     pub(crate) fn len(&self) -> u64 {
-        self.bytes.len() as u64
+        self.bytes.all().len() as u64
     }
 
     /// `N` bytes; zeros past the end, which only a wrong length of [`Block::read`] can reach.
     fn take<const N: usize>(&self, at: u64) -> [u8; N] {
         let at = usize::try_from(at).unwrap_or(usize::MAX);
-        let found = at.checked_add(N).and_then(|end| self.bytes.get(at..end));
+        let found = at.checked_add(N).and_then(|end| self.bytes.all().get(at..end));
         found.and_then(|b| b.try_into().ok()).unwrap_or([0; N])
     }
 

@@ -1,6 +1,7 @@
 use crate::{Memory, ReadError};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Memory that is read in chunks, each once: for walks over very many small objects, where a system
 /// call an object would take seconds. What is read later is from the time of its chunk's first read.
@@ -16,9 +17,31 @@ const PAGE: usize = 4096;
 #[derive(Default)]
 struct State {
     chunks: Vec<Chunk>,
-    index: HashMap<u64, usize>,
+    index: HashMap<u64, usize, BuildHasherDefault<Spread>>,
     /// Neighbours in a walk are often neighbours in memory.
     last: Option<(u64, usize)>,
+}
+
+/// Spreads the numbers of chunks, of which a few thousand are near each other: the standard hasher guards
+/// against chosen keys, which here can only slow down a walk that is bounded anyway.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.write_u64(u64::from(*b));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ n).wrapping_mul(GOLDEN);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
 }
 
 enum Chunk {

@@ -148,6 +148,35 @@ function M.jit()
     return { on = jit.status(), traces = traces, aborts = kept.aborts, reasons = ok and vmdef.traceerr or nil }
 end
 
+-- About mb MiB of tables and strings, in a tree as caches make them.
+function M.fill(args)
+    local bytes = tonumber(args.mb) * 1024 * 1024
+    local groups, n = {}, 0
+    collectgarbage()
+    while collectgarbage("count") * 1024 < bytes do
+        local group = {}
+        for i = 1, 1000 do
+            n = n + 1
+            group["entry " .. n] = { id = n, name = "a name of its own " .. n, list = { n, n + 1, n + 2 } }
+        end
+        groups[#groups + 1] = group
+    end
+    kept.filled = groups
+    return { count = collectgarbage("count"), entries = n }
+end
+jit.off(M.fill)
+
+-- n loops that are compiled, one trace each.
+function M.traces(args)
+    for i = 1, tonumber(args.n) do
+        local loop = assert(loadstring("local x = 0 for i = 1, 200 do x = x + i end return x", "=loop" .. i))
+        loop()
+        kept.held[i] = loop
+    end
+    return {}
+end
+jit.off(M.traces)
+
 -- What tells of traces makes none.
 jit.off(M.jit)
 

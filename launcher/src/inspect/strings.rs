@@ -2,11 +2,7 @@
 
 use super::{Ask, Inspector, World};
 use upprof_luajit::inspect::{HashKind, Strings};
-use upprof_memory::Cached;
 use upprof_report::inspect::{Cell, Part, Subject, Table};
-
-/// Copies of memory that a walk may hold, bytes.
-const MAX_COPY: usize = 256 << 20;
 
 pub(super) struct StringsInspector;
 
@@ -16,9 +12,7 @@ impl Inspector for StringsInspector {
     const ABOUT: &'static str = "the table of interned strings: load, chains, hash";
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Strings>> {
-        world.of_vms(|process, vm| {
-            Strings::read(&Cached::new(&process.memory(), MAX_COPY), vm, ask.max_objects)
-        })
+        world.of_vms(|process, vm| Strings::read(&process.memory(), vm, ask.max_objects, true))
     }
 
     fn tables(found: &[(&Subject, &Strings)]) -> Vec<Table> {
@@ -43,6 +37,9 @@ impl Inspector for StringsInspector {
             let some = s.chains.iter().enumerate().filter(|(_, n)| **n > 0);
             let text: Vec<String> = some.map(|(length, n)| format!("{length}: {n}")).collect();
             chains.row(vec![of.to_string().into(), text.join("  ").into()]);
+            if s.sampled_every > 1 {
+                table.note(format!("{of}: memory and chains are of one chain in {}", s.sampled_every));
+            }
             if let Some(torn) = &s.torn {
                 table.note(format!("{of}: torn: {torn}"));
             }

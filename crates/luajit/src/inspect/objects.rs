@@ -65,7 +65,7 @@ impl Objects {
     pub fn read(live: &dyn Memory, vm: &Vm, max_objects: u32) -> Result<Self, NotTrusted> {
         let (heap, copy) = Heap::walk_copied(live, vm, max_objects)?;
         let mem: &dyn Memory = &copy;
-        let strings = Strings::read(mem, vm, max_objects)?;
+        let strings = Strings::read(mem, vm, max_objects, false)?;
         let total = Gc::total(live, vm)?;
         let mut types = vec![Count {
             name: "string",

@@ -9,6 +9,8 @@ use upprof_memory::Memory;
 
 /// Chains this long or longer share the last place of the histogram.
 const LONGEST: usize = 32;
+/// Chains of a sample, about.
+const MAX_SAMPLED: u32 = 1 << 15;
 /// LJ_MAX_STRTAB (lj_def.h).
 const MAX_SLOTS: u64 = 1 << 26;
 
@@ -21,6 +23,8 @@ pub struct Strings {
     pub slots: u32,
     /// Strings a chain: LuaJIT doubles the table above 1.
     pub load: f64,
+    /// One chain in so many was walked: 1 for small tables. What follows is of those chains.
+    pub sampled_every: u32,
     /// Memory of the strings that were walked, bytes.
     pub bytes: u64,
     /// The largest one, bytes.
@@ -117,18 +121,20 @@ impl Str {
 }
 
 impl Strings {
-    /// Walks every chain, at most `max_strings` strings. `mem` should be fast for small reads.
+    /// Walks the chains, at most `max_strings` strings; of a large table evenly chosen ones when
+    /// `sampled`. Each string is a small read.
     ///
     /// # Errors
     /// [`NotTrusted`] when the table is none. What breaks later is told in [`Strings::torn`].
-    pub fn read(mem: &dyn Memory, vm: &Vm, max_strings: u32) -> Result<Self, NotTrusted> {
+    pub fn read(mem: &dyn Memory, vm: &Vm, max_strings: u32, sampled: bool) -> Result<Self, NotTrusted> {
         let header = Header::read(mem, vm)?;
+        let every = if sampled { (header.mask.saturating_add(1) / MAX_SAMPLED).max(1) } else { 1 };
         let mut walk = Walk {
             mem,
             vm,
             seed: header.seed,
             left: max_strings,
-            out: Self::empty(&header),
+            out: Self::empty(&header, every),
             probes: Probes::default(),
         };
         let torn = walk.all(&header).err();
@@ -136,22 +142,23 @@ impl Strings {
         out.hash = walk.probes.kind();
         let walked: u64 = out.lengths.iter().sum();
         out.torn = torn.or_else(|| {
-            (walked != header.count.into())
+            (every == 1 && walked != header.count.into())
                 .then(|| format!("{walked} strings are in the chains, {} in the count", header.count))
         });
         // A wrong layout has no first string either.
-        if walked == 0 && header.count > 0 {
+        if walked == 0 && header.count > header.mask {
             return Err(NotTrusted::Layout("the string table has no string"));
         }
         Ok(out)
     }
 
-    fn empty(header: &Header) -> Self {
+    fn empty(header: &Header, every: u32) -> Self {
         let slots = header.mask.saturating_add(1);
         Self {
             count: header.count,
             slots,
             load: f64::from(header.count) / f64::from(slots.max(1)),
+            sampled_every: every,
             bytes: 0,
             largest_bytes: 0,
             chains: vec![0; LONGEST + 1],
@@ -184,7 +191,8 @@ impl Walk<'_> {
             let anchors =
                 Block::read(self.mem, self.vm.fixed, header.table.wrapping_add(first * size), n * size)
                     .map_err(|e| e.to_string())?;
-            for i in 0..n {
+            // Neighbours are not alike: the hash has spread the strings.
+            for i in (0..n).step_by(self.out.sampled_every as usize) {
                 let anchor = anchors.word(i * size);
                 let flag = if has_dense(self.vm) { 1 } else { 0 };
                 dense += anchor & flag;
