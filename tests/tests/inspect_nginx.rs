@@ -294,23 +294,40 @@ fn kept_alive_connections_are_in_their_pool() {
     for suite in SUITES {
         let target = quiet(suite);
         for _ in 0..4 {
-            let _ = get(&target, "/balancer");
+            let _ = get(&target, "/truth/kept");
         }
         // Of the network namespace, connections to the server behind that stay open.
         let open = process::established_to(target.pid(), 8081);
         let pools = by_worker(&target, &["pools"]);
-        let backend = |worker: &Value| {
+        let kept = |worker: &Value| {
             let all = worker["upstreams"].as_array().expect("pools").clone();
-            let one = all.into_iter().find(|p| p["upstream"] == "backend").expect("backend");
-            assert_eq!(one["max_idle"], 4, "{suite}: {one}");
+            let one = all.into_iter().find(|p| p["upstream"] == "kept").expect("kept");
+            assert_eq!(one["max_idle"], 3, "{suite}: {one}");
             one
         };
-        let idle: u64 = pools.values().map(|w| number(&backend(w)["idle"])).sum();
+        let idle: u64 = pools.values().map(|w| number(&kept(w)["idle"])).sum();
         assert!(open > 0, "{suite}: nothing is kept alive");
         assert_eq!(idle, open, "{suite}: {pools:?}");
         let used: u64 =
             by_worker(&target, &["connections"]).values().map(|w| number(&w["used"]["outgoing_idle"])).sum();
         assert_eq!(used, open, "{suite}");
+    }
+}
+
+#[test]
+fn a_cosocket_that_lua_keeps_is_in_its_pool() {
+    for suite in SUITES {
+        let target = quiet(suite);
+        let _ = get(&target, "/truth/socket");
+        assert_eq!(process::established_to(target.pid(), 8081), 1, "{suite}: one connection is kept");
+        let pools: Vec<Value> = found(&target, &["pools"])
+            .iter()
+            .flat_map(|w| w["cosockets"]["found"].as_array().expect("pools").clone())
+            .collect();
+        assert_eq!(pools.len(), 1, "{suite}: {pools:?}");
+        // truth.lua, keep_socket: three requests over it are two more than the first.
+        let is = ["max_idle", "idle", "connections", "most_reused"].map(|f| number(&pools[0][f]));
+        assert_eq!((&pools[0]["pool"], is), (&"127.0.0.1:8081".into(), [7, 1, 1, 2]), "{suite}");
     }
 }
 

@@ -92,6 +92,21 @@ function M.overflow()
     ngx.say(failed)
 end
 
+-- One connection to the plain server, used three times and then kept in a pool for seven.
+function M.keep_socket()
+    for _ = 1, 3 do
+        local socket = ngx.socket.tcp()
+        assert(socket:connect("127.0.0.1", 8081))
+        assert(socket:send("GET / HTTP/1.1\r\nHost: backend\r\n\r\n"))
+        repeat
+            local line = assert(socket:receive("*l"))
+        until line == ""
+        assert(socket:receive(3) == "ok\n")
+        assert(socket:setkeepalive(3600000, 7))
+    end
+    ngx.say("ok")
+end
+
 -- Keeps the client waiting.
 function M.wait()
     ngx.sleep(3600)

@@ -10,6 +10,7 @@ mod modules;
 mod objects;
 mod path;
 mod place;
+mod registry;
 mod strings;
 
 pub use coroutines::{Coroutines, Waiting};
@@ -19,6 +20,7 @@ pub use jit::{Abort, Blacklisted, Functions, Jit, MachineCode, TraceRow};
 pub use modules::{Module, Modules};
 pub use objects::{Change, LargeTable, Objects};
 pub use place::Place;
+pub use registry::kept_userdata;
 pub use strings::{HashKind, Strings};
 
 use crate::Vm;

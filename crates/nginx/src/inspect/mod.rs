@@ -22,7 +22,7 @@ pub use config::{ConfigFile, loaded, path};
 pub use connections::{ConnectionTimers, Connections, Left, Listener, StubStatus, Used, connections};
 pub use memory_pools::{MemoryPools, PoolSize, Pools, memory_pools};
 pub use phases::{Filters, Phase, filters, phases};
-pub use pools::{UpstreamPool, upstream_pools};
+pub use pools::{CosocketPool, UpstreamPool, cosocket_pools, upstream_pools};
 pub use redact::redact;
 pub use requests::{Kind, Request, Upstream, UpstreamState, requests};
 pub use shdict::{Dict, Entry, Ttl, Types, Wanted, dict};

@@ -111,3 +111,86 @@ fn address(bytes: &[u8]) -> String {
         _ => "unknown".into(),
     }
 }
+
+/// A pool of cosockets: one for each address, or name, that Lua has connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CosocketPool {
+    /// What it is of: `host:port`, or the name Lua gave it.
+    pub pool: String,
+    /// How many idle connections it keeps at most.
+    pub max_idle: u64,
+    /// Kept now, idle.
+    pub idle: u64,
+    /// Connections it counts: those in use and, since ngx_lua 0.10.14, attempts to connect.
+    pub connections: u64,
+    /// Lua code that waits for a connection, with `backlog`; not told before ngx_lua 0.10.14.
+    pub waiting: Option<u64>,
+    /// Times that an idle connection was used again, of the most used.
+    pub most_reused: u64,
+}
+
+/// Where things are in `ngx_http_lua_socket_pool_t` (ngx_http_lua_socket_tcp.h).
+struct PoolAt {
+    connections: u64,
+    cache: u64,
+    free: u64,
+    waiting: Option<u64>,
+    key: u64,
+}
+
+/// Since 0.10.14, and before: a pool is of the kind whose key is where it should be.
+const POOLS: [PoolAt; 2] = [
+    PoolAt { connections: 48, cache: 56, free: 72, waiting: Some(32), key: 96 },
+    PoolAt { connections: 8, cache: 16, free: 32, waiting: None, key: 48 },
+];
+/// `ngx_http_lua_socket_pool_item_t`: its pool, its queue, …, how often it was used again.
+const COSOCKET_QUEUE: u64 = 8;
+const COSOCKET_REUSED: u64 = 168;
+
+/// The pools of cosockets among userdata that Lua keeps by name (`kept` as name and address), of the VM
+/// whose main thread is `lua`. A pool starts with that address and has its own name in it: what does not
+/// is another module's userdata and left out.
+///
+/// # Errors
+/// [`Untrusted`] when a pool's queue does not check out.
+pub fn cosocket_pools(
+    nginx: &Nginx<'_>,
+    lua: u64,
+    kept: &[(String, u64)],
+) -> Result<Vec<CosocketPool>, Untrusted> {
+    let mut pools = Vec::new();
+    for (name, at) in kept {
+        let layout = POOLS.iter().find(|of| is_pool(nginx, of, lua, name, *at));
+        if let Some(of) = layout {
+            pools.push(cosocket_pool(nginx, of, name, *at)?);
+        }
+    }
+    Ok(pools)
+}
+
+fn is_pool(nginx: &Nginx<'_>, of: &PoolAt, lua: u64, name: &str, at: u64) -> bool {
+    let key = nginx.mem.bytes(at.wrapping_add(of.key), name.len() + 1, MAX_NAME + 1);
+    nginx.u64(at) == Ok(lua) && key.is_ok_and(|k| k.strip_suffix(&[0]) == Some(name.as_bytes()))
+}
+
+fn cosocket_pool(nginx: &Nginx<'_>, of: &PoolAt, name: &str, at: u64) -> Result<CosocketPool, Untrusted> {
+    const MAX_ITEMS: usize = 1 << 16;
+    let queue = |member: u64| nginx.queue(at.wrapping_add(member), MAX_ITEMS);
+    let (cached, free) = (queue(of.cache)?, queue(of.free)?);
+    let mut most_reused = 0;
+    for link in &cached {
+        let item = link.wrapping_sub(COSOCKET_QUEUE);
+        if nginx.u64(item)? != at {
+            return Err(Untrusted::Check { what: "an entry of a cosocket pool, not its own,", value: item });
+        }
+        most_reused = most_reused.max(nginx.u64(item.wrapping_add(COSOCKET_REUSED))?);
+    }
+    Ok(CosocketPool {
+        pool: name.to_owned(),
+        max_idle: (cached.len() + free.len()) as u64,
+        idle: cached.len() as u64,
+        connections: nginx.u64(at.wrapping_add(of.connections))?,
+        waiting: of.waiting.map(|w| queue(w).map(|q| q.len() as u64)).transpose()?,
+        most_reused,
+    })
+}

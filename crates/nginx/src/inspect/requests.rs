@@ -28,8 +28,9 @@ pub struct Request {
     pub uri: String,
     /// The client's address as nginx prints it.
     pub client: String,
-    /// Since its start, by the host's clock: nginx's own is stale while a worker waits.
-    pub age_ms: i64,
+    /// Since its start, by the host's clock: nginx's own is stale while a worker waits. ngx_lua does not
+    /// note it for timers.
+    pub age_ms: Option<i64>,
     /// The phase it is in.
     pub phase: Option<&'static str>,
     /// The status to answer with; 0 while undecided.
@@ -140,7 +141,8 @@ fn request(
     let started = get(of.start_sec).wrapping_mul(1000).wrapping_add(get(of.start_msec));
     let age_ms = now_unix_ms.wrapping_sub(started).cast_signed();
     // A second of a clock that was set back; and memory of a request long gone.
-    if get(of.pool) == 0 || !(-1000..MAX_AGE_MS).contains(&age_ms) {
+    let plausible = started == 0 || (-1000..MAX_AGE_MS).contains(&age_ms);
+    if get(of.pool) == 0 || !plausible {
         return Ok(None);
     }
     let fd = (word_at(&connection, nginx.at.connection.fd) as u32).cast_signed();
@@ -149,6 +151,9 @@ fn request(
         (0, _) => Kind::Client,
         _ => Kind::ClientStream,
     };
+    if started == 0 && kind != Kind::Timer {
+        return Ok(None);
+    }
     let text = |member, max| match kind {
         Kind::Timer => Ok(String::new()),
         _ => nginx.text(get(member + 8), get(member), max),
@@ -168,7 +173,7 @@ fn request(
                 nginx.text(word_at(&connection, member + 8), word_at(&connection, member), MAX_NAME)?
             }
         },
-        age_ms: age_ms.max(0),
+        age_ms: (started != 0).then_some(age_ms.max(0)),
         phase: match kind {
             Kind::Timer => None,
             _ => phases.as_ref().and_then(|p| p.phase_of(get(of.phase_handler))),

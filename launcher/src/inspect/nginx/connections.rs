@@ -177,7 +177,7 @@ impl Inspector for RequestsInspector {
                 table.row(vec![
                     of.to_string().into(),
                     kind.into(),
-                    super::ms(r.age_ms),
+                    r.age_ms.map_or(Cell::Missing, super::ms),
                     r.method.as_str().into(),
                     r.host.as_str().into(),
                     r.uri.as_str().into(),

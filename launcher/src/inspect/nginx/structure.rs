@@ -1,12 +1,16 @@
 //! `pools`, `filters`, `phases`, `memory-pools`: how a worker is set up.
 
 use super::{of_one, of_workers};
+use crate::inspect::world::Process;
 use crate::inspect::{Ask, Inspector, World};
 use serde::Serialize;
+use upprof_luajit::inspect::kept_userdata;
+use upprof_nginx::Owner;
 use upprof_nginx::inspect::{
-    Filters, MemoryPools, Phase, PoolSize, UpstreamPool, filters, memory_pools, phases, upstream_pools,
+    CosocketPool, Filters, MemoryPools, Nginx, Phase, PoolSize, UpstreamPool, cosocket_pools, filters,
+    memory_pools, phases, upstream_pools,
 };
-use upprof_report::inspect::{Cell, Part, Subject, Table};
+use upprof_report::inspect::{Cell, Found, Part, Subject, Table};
 
 /// Nothing to remember.
 pub(super) struct PoolsInspector;
@@ -16,15 +20,31 @@ pub(super) struct PoolsInspector;
 pub(super) struct KeepalivePools {
     /// Of `upstream` blocks with `keepalive`.
     upstreams: Vec<UpstreamPool>,
+    /// Of Lua's sockets (`setkeepalive`), in each of the worker's VMs.
+    cosockets: Found<Vec<CosocketPool>>,
+}
+
+/// The pools that Lua keeps in the registry.
+fn cosockets(process: &Process, nginx: &Nginx<'_>) -> Result<Vec<CosocketPool>, String> {
+    let mut pools = Vec::new();
+    for (_, vm) in process.vms.iter().filter(|(owner, _)| *owner == Owner::Http) {
+        let kept = kept_userdata(&process.memory(), vm).map_err(|e| e.to_string())?;
+        pools.extend(cosocket_pools(nginx, vm.main_thread, &kept).map_err(|e| e.to_string())?);
+    }
+    Ok(pools)
 }
 
 impl Inspector for PoolsInspector {
     type Artifact = KeepalivePools;
     const NAME: &'static str = "pools";
-    const ABOUT: &'static str = "kept-alive connections to servers behind, by upstream";
+    const ABOUT: &'static str =
+        "kept-alive connections to servers behind: of upstream blocks, of Lua's sockets";
 
     fn look(&mut self, world: &World<'_>, _ask: &Ask) -> Vec<Part<KeepalivePools>> {
-        of_workers(world, |_, nginx| Ok(KeepalivePools { upstreams: upstream_pools(nginx)? }))
+        of_workers(world, |process, nginx| {
+            let upstreams = upstream_pools(nginx)?;
+            Ok(KeepalivePools { upstreams, cosockets: cosockets(process, nginx).into() })
+        })
     }
 
     fn tables(found: &[(&Subject, &KeepalivePools)]) -> Vec<Table> {
@@ -48,7 +68,27 @@ impl Inspector for PoolsInspector {
         if found.iter().all(|(_, pools)| pools.upstreams.is_empty()) {
             table.note("no upstream block has keepalive");
         }
-        vec![table]
+        let mut lua = Table::new(
+            "pools: kept-alive connections of Lua's sockets",
+            &["process", "pool", "idle", "of at most", "connections", "waiting", "most reused"],
+        );
+        for (of, pools) in found {
+            match &pools.cosockets {
+                Found::Found(all) => all.iter().for_each(|p| {
+                    lua.row(vec![
+                        of.to_string().into(),
+                        p.pool.as_str().into(),
+                        p.idle.into(),
+                        p.max_idle.into(),
+                        p.connections.into(),
+                        p.waiting.into(),
+                        p.most_reused.into(),
+                    ]);
+                }),
+                Found::NotTrusted { why } => lua.note(format!("{of}: {why}")),
+            }
+        }
+        vec![table, lua]
     }
 }
 
