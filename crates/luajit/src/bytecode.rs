@@ -298,7 +298,7 @@ impl<'a> Body<'a> {
     }
 
     /// A number for what the function does: its instructions, but for those that the JIT compiler
-    /// patches, and its strings. The same in every process that loaded the same module.
+    /// patches, its numbers, which upvalues it takes, and its strings. The same in every process that loaded the same module.
     pub(crate) fn fingerprint(&self) -> u32 {
         let mut hash = Fnv::default();
         let count = self.instructions();
@@ -307,6 +307,12 @@ impl<'a> Body<'a> {
             let patched = matches!(i.op(), op::ITERC | op::ITERN | op::ISNEXT | op::FORI..=op::JMP);
             hash.add(&if patched { [0, i.a(), 0, 0] } else { i.0.to_le_bytes() });
         }
+        // `sizekn` follows `sizekgc`, and `sizeuv` `sizept`; what they count lies behind the constants.
+        let numbers = self.u32(self.vm.fixed.pt_sizekgc + 4).unwrap_or(0) as usize;
+        let upvalues = self.u32(self.vm.fixed.pt_sizept + 4).unwrap_or(0) as u8;
+        let behind = self.behind(self.vm.fixed.pt_k).unwrap_or_default();
+        let length = numbers.saturating_mul(8).saturating_add(usize::from(upvalues) * 2);
+        hash.add(&behind[..length.min(behind.len())]);
         for constant in self.constants() {
             if let Ok((text, _)) = read_string(self.mem, self.vm, constant, MAX_NAME) {
                 hash.add(&text);
