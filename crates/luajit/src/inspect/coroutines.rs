@@ -111,6 +111,7 @@ impl Thread {
     fn waits_at(&self, mem: &dyn Memory, vm: &Vm) -> Option<Place> {
         const MAX_FRAMES: usize = 32;
         const LUA: u64 = 0;
+        const CONTINUATION: u64 = 2;
         let mut base = self.base;
         for _ in 0..MAX_FRAMES {
             if base <= self.stack.wrapping_add(8 * slots_of_frame(vm)) {
@@ -127,7 +128,16 @@ impl Thread {
                 }
                 below
             } else {
-                base.checked_sub(link & !7)?
+                let below = base.checked_sub(link & !7)?;
+                // A trace that is stitched around a C function leaves a continuation, and PC below it.
+                if link & 3 == CONTINUATION
+                    && let (Some(pc), Some((caller, _))) =
+                        (continuation_pc(mem, vm, base), frame(mem, vm, below))
+                    && let Some(place) = place(mem, vm, caller, pc)
+                {
+                    return Some(place);
+                }
+                below
             };
             if below >= base {
                 return None;
@@ -151,6 +161,15 @@ fn frame(mem: &dyn Memory, vm: &Vm, base: u64) -> Option<(u64, u64)> {
     } else {
         let slot = base.checked_sub(8)?;
         Some((mem.u32(slot).ok()?.into(), mem.u32(slot + 4).ok()?.into()))
+    }
+}
+
+/// PC of a continuation's frame (lj_frame.h `frame_contpc`).
+fn continuation_pc(mem: &dyn Memory, vm: &Vm, base: u64) -> Option<u64> {
+    if vm.fixed.ref_size == 8 {
+        mem.u64(base.checked_sub(24)?).ok()
+    } else {
+        mem.u32(base.checked_sub(12)?).ok().map(u64::from)
     }
 }
 
