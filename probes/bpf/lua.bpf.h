@@ -362,6 +362,19 @@ INLINE int take_frame(struct walk *w, u64 base, u64 pc)
 }
 
 /*
+ * Whether a slot is a frame's link at all: a bytecode address, or a distance on this Lua stack. A function
+ * that is an argument has a value of another kind behind it.
+ */
+INLINE int link_inside(const struct walk *w, u64 base, u64 link)
+{
+	u64 size = link & ~(u64)LINK_TYPE_P;
+
+	if ((link & LINK_TYPE) == LINK_LUA)
+		return link && !(link >> 47);
+	return size && size <= base - w->stack_lo;
+}
+
+/*
  * Takes the frame with this base if it can be the one executing at bytecode address `pc`: that must be
  * inside its function. A call has PC at the callee's first instruction, whatever the callee is, before
  * anything else of it is true.
@@ -371,7 +384,8 @@ NOINLINE int take_base(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc
 	const struct lua_known *k = &w->known;
 	struct lua_slot s;
 
-	if (!base_inside(w, vm, base) || read_slot(w, vm, base - slot_bytes(), &s) || know_function(w, vm, s.func))
+	if (!base_inside(w, vm, base) || read_slot(w, vm, base - slot_bytes(), &s) ||
+	    !link_inside(w, base, s.link) || know_function(w, vm, s.func))
 		return 0;
 	if (k->ffid != FFID_LUA) {
 		if (pc != k->pc && pc != k->pc + 4 && pc != s.link)
@@ -442,11 +456,16 @@ INLINE int leaf_in_callback(struct walk *w, const struct lua_vm *vm, u64 base)
  * kept in rbp. So there are up to three candidates, and PC (rbx) inside the candidate's bytecode is
  * the proof (docs/luajit.md 3.3, 5.3). Registers hold 32 bits of either in GC32.
  */
-NOINLINE int leaf_interpreted(struct walk *w, const struct lua_vm *vm)
+GLOBAL int leaf_interpreted(struct walk *w, const struct lua_vm *vm)
 {
-	u64 mask = vm->layout.gc64 ? ~0ULL : 0xffffffffULL;
-	u64 pc = w->bx & mask, dx = w->leaf_dx & mask, stored = w->frame + slot_bytes();
+	u64 mask, pc, dx, stored;
 
+	if (!w || !vm)
+		return LEAF_UNSURE;
+	mask = vm->layout.gc64 ? ~0ULL : 0xffffffffULL;
+	pc = w->bx & mask;
+	dx = w->leaf_dx & mask;
+	stored = w->frame + slot_bytes();
 	w->pc = 0;
 	/* r14 not being DISPATCH means the registers were not restored right: do not use them. */
 	if (!w->bx_known || (vm->dispatch && !(w->r14_known && w->r14 == vm->dispatch)))
@@ -562,12 +581,15 @@ INLINE int leaf(struct walk *w, const struct lua_vm *vm)
 /* ---- segments -------------------------------------------------------------------------------- */
 
 /* Ends a segment: native code goes on where the C frame was entered from. */
-NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
+GLOBAL int leave_lua(struct walk *w, const struct lua_vm *vm)
 {
-	const struct cframe *c = &w->cframe;
-	u64 next = c->word[4] & ~(u64)CFRAME_MASK;
-	u64 cf = w->cf;
+	const struct cframe *c;
+	u64 next;
 
+	if (!w || !vm)
+		return 0;
+	c = &w->cframe;
+	next = c->word[4] & ~(u64)CFRAME_MASK;
 	/* A parent is on no C stack: what follows is known since the segment that it was reached from. */
 	if (w->n_parents) {
 		w->phase = PHASE_PARENT;
@@ -578,7 +600,7 @@ NOINLINE int leave_lua(struct walk *w, const struct lua_vm *vm)
 	w->bx = c->word[7];
 	w->r14 = c->word[5];
 	w->bp_known = w->bx_known = w->r14_known = 1;
-	w->sp = cf + CFRAME_SIZE;
+	w->sp = w->cf + CFRAME_SIZE;
 	w->leaf = 0;
 	/*
 	 * lj_vm_resume stores a null link. When coroutine.resume was called from Lua, the interpreter
@@ -609,13 +631,16 @@ NOINLINE int not_trusted(struct walk *w, u32 why)
  * Begins the segment of the C frame at w->cf. Returns negative when the frame cannot be trusted;
  * that is marked, and the walk must go on natively.
  */
-NOINLINE int enter_lua(struct walk *w, const struct lua_vm *vm)
+GLOBAL int enter_lua(struct walk *w, const struct lua_vm *vm)
 {
-	struct cframe *c = &w->cframe;
 	int found = LEAF_FOUND;
+	struct cframe *c;
 	u64 l;
 	s32 nres;
 
+	if (!w || !vm)
+		return -1;
+	c = &w->cframe;
 	if (read_user(c, sizeof(*c), w->cf))
 		return not_trusted(w, COUNT_LUA_BROKEN);
 	l = cframe_l(vm, c);
@@ -672,12 +697,16 @@ NOINLINE int lua_broken(struct walk *w, const struct lua_vm *vm)
 }
 
 /* Emits the Lua or C function of one frame. */
-NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
+GLOBAL int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 {
-	const struct lua_known *k = &w->known;
+	const struct lua_known *k;
 	u32 at = PC_UNKNOWN;
-	u64 pc = w->pc, bytecode;
+	u64 pc, bytecode;
 
+	if (!w || !vm)
+		return -1;
+	k = &w->known;
+	pc = w->pc;
 	if (know_function(w, vm, func))
 		return -1;
 	if (k->ffid != FFID_LUA)
@@ -707,31 +736,34 @@ NOINLINE int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 }
 
 /* One Lua frame: emits its function, then moves to the frame below, or ends the segment. */
-INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
+GLOBAL int step_lua(struct walk *w, const struct lua_vm *vm)
 {
 	struct lua_slot s;
-	u64 frame = w->frame, prev, link;
+	u64 frame, prev, link;
 
+	if (!w || !vm)
+		return 0;
+	frame = w->frame;
 	if (!frame) {
 		/* An outer segment of a thread whose frames were lost further up. */
 		emit_mark(w, MARK_LUA_LOST);
 		leave_lua(w, vm);
-		return;
+		return 0;
 	}
 	if (frame <= frame_bottom(vm, w)) {
 		leave_lua(w, vm);
-		return;
+		return 0;
 	}
 	if (w->n_lua >= MAX_LUA_FRAMES) {
 		emit_mark(w, MARK_TRUNCATED);
 		w->outcome = OUTCOME_TRUNCATED;
 		w->frame = 0;
 		leave_lua(w, vm);
-		return;
+		return 0;
 	}
 	if (frame > w->stack_hi || read_slot(w, vm, frame, &s)) {
 		lua_broken(w, vm);
-		return;
+		return 0;
 	}
 	/* A frame whose function is the thread itself is a dummy (lj_err_optype_call). */
 	if (s.func != w->l) {
@@ -739,7 +771,7 @@ INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
 			w->skip = 0;
 		} else if (emit_function(w, vm, s.func)) {
 			lua_broken(w, vm);
-			return;
+			return 0;
 		} else {
 			w->n_lua++;
 		}
@@ -752,7 +784,7 @@ INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
 		/* The caller's frame is below the callee by the call's A operand: second byte. */
 		if (read_user(&call, 4, link - 4)) {
 			lua_broken(w, vm);
-			return;
+			return 0;
 		}
 		prev = frame - slot_bytes() * (1 + (vm->layout.gc64 ? 1 : 0) + ((call >> 8) & 0xff));
 		w->pc = link;
@@ -762,7 +794,7 @@ INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
 		prev = frame - size;
 		if (!size || prev >= frame) {
 			lua_broken(w, vm);
-			return;
+			return 0;
 		}
 		w->pc = 0;
 		switch (link & LINK_TYPE_P) {
@@ -773,12 +805,12 @@ INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
 		case LINK_CP:
 			w->frame = prev;
 			leave_lua(w, vm);
-			return;
+			return 0;
 		case LINK_CONT:
 			if (read_continuation(w, vm, frame)) {
 				w->frame = prev;
 				leave_lua(w, vm);
-				return;
+				return 0;
 			}
 			break;
 		default: /* pcall, xpcall: the frame below is that fast function, and has its own link */
@@ -786,6 +818,7 @@ INLINE void step_lua(struct walk *w, const struct lua_vm *vm)
 		}
 	}
 	w->frame = prev;
+	return 0;
 }
 
 #endif

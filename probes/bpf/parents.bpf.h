@@ -91,11 +91,13 @@ INLINE int take_parent(struct walk *w, const struct lua_vm *vm, u64 ctx)
  * native code goes on, whose registers are set already. Bookkeeping that is another thread's was
  * inherited (lj_state.c lj_state_new): such a coroutine is not ngx_lua's.
  */
-NOINLINE int step_parent(struct walk *w, const struct lua_vm *vm)
+GLOBAL int step_parent(struct walk *w, const struct lua_vm *vm)
 {
 	struct co_ctx c;
 	u32 mark;
 
+	if (!w || !vm)
+		return 0;
 	if (!w->co_ctx || w->n_lua >= MAX_LUA_FRAMES || read_user(&c, sizeof(c), w->co_ctx) || c.co != w->l ||
 	    !c.parent)
 		goto native;

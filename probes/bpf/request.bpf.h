@@ -147,10 +147,12 @@ INLINE int know_label(struct label_bucket *bucket, struct label_event *e)
  * Identifiers in paths make requests without end; their first segment is one of few. 0 when the path has
  * no second.
  */
-NOINLINE int cut_path(struct label_event *e)
+GLOBAL int cut_path(struct label_event *e)
 {
 	u32 second = 0;
 
+	if (!e)
+		return 0;
 	for (u32 i = 1; i < LABEL_PATH; i++) {
 		if (second)
 			e->path[i] = 0;
@@ -218,24 +220,27 @@ NOINLINE u64 read_request(const struct request_layout *at, struct label_event *e
 }
 
 /*
- * The label and phase of the walk that has just ended. The event is made where the walk kept a piece of
+ * The label of the walk that has just ended; its phase goes into the stack's event. The label's event is made where the walk kept a piece of
  * the Lua stack: nobody needs that any more, and it is in the cache.
  */
-INLINE u64 request_label(struct walk *w, u32 tgid, u8 *phase)
+GLOBAL u64 request_label(struct walk *w, u32 tgid)
 {
-	const struct request_layout *at = &w->vm.request;
-	struct label_event *e = (struct label_event *)w->lua_stack.data;
+	const struct request_layout *at;
+	struct label_event *e;
 	u64 r = 0, label = LABEL_UNREAD;
 
+	if (!w)
+		return LABEL_NONE;
+	at = &w->vm.request;
+	e = (struct label_event *)w->lua_stack.data;
 	UPPROF_ASSERT(sizeof(*e) <= sizeof(w->lua_stack.data));
-	*phase = 0;
 	if (!w->has_vm || !at->method)
 		return LABEL_NONE;
 	e->type = EVENT_LABEL;
 	e->tgid = tgid;
 	if (!read_user(&r, 8, w->leaf_l + (w->vm.layout.gc64 ? EXDATA_GC64 : EXDATA_GC32)))
 		/* Null while a VM is made or closed, and in init_by_lua. */
-		label = r ? read_request(at, e, r, phase) : LABEL_OUTSIDE;
+		label = r ? read_request(at, e, r, &w->event.phase) : LABEL_OUTSIDE;
 	if (label == LABEL_UNREAD)
 		count(COUNT_REQUEST_UNREAD);
 	return label;

@@ -78,8 +78,10 @@ NOINLINE int adopt_dispatch(struct walk *w, const struct lua_vm *like, u64 span)
  * A VM that nobody told of, in the interpreter's code of one that is known: `lua_code_cache off`
  * makes one for each request.
  */
-NOINLINE int adopt_vm(struct walk *w, const struct process_info *p)
+GLOBAL int adopt_vm(struct walk *w, const struct process_info *p)
 {
+	if (!w || !p)
+		return 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
 		const struct lua_vm *like = &p->vms[i];
 
@@ -113,8 +115,10 @@ NOINLINE u64 cframe_above(u64 sp)
  * The same in code that has no file, such as a trace's. Machine code of GC64 keeps DISPATCH in r14, and
  * C code that it calls restores it; machine code of GC32 keeps nothing, so its C frame is looked for.
  */
-NOINLINE int adopt_compiled(struct walk *w, const struct process_info *p)
+GLOBAL int adopt_compiled(struct walk *w, const struct process_info *p)
 {
+	if (!w || !p)
+		return 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
 		const struct lua_vm *like = &p->vms[i];
 
@@ -154,11 +158,13 @@ INLINE void native_stuck(struct walk *w, const struct process_info *p, u32 outco
 		finish(w, outcome);
 }
 
-NOINLINE int step_c(struct walk *w, const struct process_info *p)
+GLOBAL int step_c(struct walk *w, const struct process_info *p)
 {
 	const struct lua_vm *vm = &w->vm;
 	int outcome;
 
+	if (!w || !p)
+		return 0;
 	if (w->tail == TAIL_DUE && tail_taken(w, p))
 		return 0;
 	if ((w->has_vm || adopt_vm(w, p)) && at_interpreter(w, vm)) {

@@ -279,7 +279,6 @@ int sample(struct bpf_perf_event_data *ctx)
 	u32 tgid = bpf_get_current_pid_tgid() >> 32, zero = 0;
 	int in_kernel = 0;
 	u64 label = LABEL_NONE;
-	u8 phase = 0;
 	struct process_entry *entry = bpf_map_lookup_elem(&processes, &tgid);
 
 	if (!entry || entry->state == PROCESS_WATCHED)
@@ -288,6 +287,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	if (!w)
 		return 0;
 
+	w->event.phase = 0;
 	u32 slot = entry->slot;
 	const struct process_info *p = bpf_map_lookup_elem(&process_info, &slot);
 	if (entry->state != PROCESS_READY || !p) {
@@ -306,7 +306,7 @@ int sample(struct bpf_perf_event_data *ctx)
 		walk_begin(w, p);
 		bpf_loop(MAX_WALK_STEPS, loop_step, &c, 0);
 		walk_end(w);
-		label = request_label(w, tgid, &phase);
+		label = request_label(w, tgid);
 	}
 	if (w->outcome < OUTCOME_MAX)
 		count(w->outcome);
@@ -320,8 +320,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	e->vm_state = w->vm_state;
 	e->flags = 0;
 	e->label = label;
-	e->phase = phase;
-	hash_word(w, (u64)tgid << 32 | (u64)w->outcome << 16 | (u64)phase << 8 | w->vm_state);
+	hash_word(w, (u64)tgid << 32 | (u64)w->outcome << 16 | (u64)e->phase << 8 | w->vm_state);
 	hash_word(w, label);
 	hash_word(w, (u64)e->n_frames << 32 | e->n_kernel);
 	e->key.h1 = w->h1 ? w->h1 : 1; /* 0 is a free slot */

@@ -13,6 +13,15 @@
 #define INLINE static inline __attribute__((always_inline))
 /* A BPF-to-BPF call: keeps the walkers' code, and so the verifier's work, in one copy. */
 #define NOINLINE static __attribute__((noinline))
+/*
+ * A BPF-to-BPF call that the verifier looks at once, by itself, instead of again for every way that leads to
+ * it. It knows nothing of the arguments then: pointers must be checked.
+ */
+#ifdef __bpf__
+#define GLOBAL __attribute__((noinline))
+#else
+#define GLOBAL NOINLINE
+#endif
 
 /* Makes the compiler forget what it knows of a variable, so that a check after it is kept. */
 #define HIDE(var) asm volatile("" : "+r"(var))

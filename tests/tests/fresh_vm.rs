@@ -34,7 +34,10 @@ fn functions_of_a_vm_that_is_gone_at_once_have_names_and_lines() {
     let ends = ["no_mapping", "no_unwind_rule", "memory_absent", "no_progress", "truncated"]
         .map(|end| (end, bundle.counter(&format!("stacks_{end}"))));
     let lost = stacks.0.iter().find(|s| s.frames[0] == "[outer frames lost]");
-    assert!(complete * 10000 >= samples * 9999, "{complete} of {samples} stacks are complete: {ends:?}, {lost:#?}");
+    assert!(
+        complete * 10000 >= samples * 9999,
+        "{complete} of {samples} stacks are complete: {ends:?}, {lost:#?}"
+    );
 
     let work = sources.lua("fresh_vm_work", FILE);
     let main = format!("lua:(main chunk)@{FILE}:0");
