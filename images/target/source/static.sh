@@ -10,7 +10,7 @@ cd /src/nginx-*/
     --error-log-path=stderr --http-client-body-temp-path=/var/lib/nginx/body \
     --http-proxy-temp-path=/var/lib/nginx/proxy --http-fastcgi-temp-path=/var/lib/nginx/fastcgi \
     --http-scgi-temp-path=/var/lib/nginx/scgi --http-uwsgi-temp-path=/var/lib/nginx/uwsgi \
-    --without-pcre2 --with-pcre-jit --with-threads \
+    --without-pcre2 --with-pcre-jit --with-threads --with-http_stub_status_module \
     --with-ld-opt="-Wl,--whole-archive,$LUAJIT_LIB/libluajit-5.1.a,--no-whole-archive -lm -ldl" \
     --add-module="$(echo /src/libnginx-mod-http-ndk-*)" --add-module="$(echo /src/libnginx-mod-http-lua-*)" >/dev/null
 make -j2 >/dev/null
