@@ -193,11 +193,21 @@ impl Stop<'_> {
 
 /// The walkers' frames in the oracle's words. Markers of states are left out. As in the launcher
 /// (`launcher/src/session/traces.rs`), an address that is in no trace is code that the trace called: only the
-/// list of traces tells, which the kernel side does not have.
+/// list of traces tells, which the kernel side does not have. What stands behind the mark of a coroutine or
+/// light thread runs on no C stack: the oracle has no opinion of parents (tests/tests/mechanisms has).
 pub(super) fn items(walked: &Walked, view: &View, g: Option<u64>, heap: &mut Heap) -> Vec<Item> {
     let mut in_a_trace = |ip: u64| g.is_none_or(|g| heap.trace_of_ip(view, g, ip).is_some());
     let mut items = Vec::new();
+    let mut in_parents = false;
     for frame in walked.frames.iter().map(|f| f.unpack()) {
+        match frame {
+            RawFrame::Mark(Mark::Coroutine | Mark::LightThread) => in_parents = true,
+            RawFrame::Native { .. } => in_parents = false,
+            _ => {}
+        }
+        if in_parents {
+            continue;
+        }
         match frame {
             RawFrame::Native { addr, .. } => items.push(Item::Native(addr)),
             RawFrame::Lua { proto, .. } => items.push(Item::Lua(proto)),
