@@ -14,7 +14,7 @@ use upprof_tests::harness::target::{IMAGE, Target};
 use upprof_tests::harness::wait::until;
 use upprof_tests::harness::xml;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 29] = [
     "cpu/by-host.csv",
     "cpu/by-phase.csv",
     "cpu/by-route.csv",
@@ -26,6 +26,23 @@ const FILES: [&str; 12] = [
     "cpu/profile.pb.gz",
     "cpu/recording.upprof",
     "index.html",
+    "inspect/config.json",
+    "inspect/connections.json",
+    "inspect/coroutines.json",
+    "inspect/filters.json",
+    "inspect/gc.json",
+    "inspect/jit.json",
+    "inspect/memory-pools.json",
+    "inspect/modules.json",
+    "inspect/objects.json",
+    "inspect/phases.json",
+    "inspect/pools.json",
+    "inspect/processes.json",
+    "inspect/requests.json",
+    "inspect/shm.json",
+    "inspect/strings.json",
+    "inspect/symbols.json",
+    "inspect/timers.json",
     "manifest.yaml",
 ];
 
