@@ -62,7 +62,7 @@ INLINE void count(u32 counter)
 
 /* Registers at the sampled instruction. */
 struct hostsim_regs {
-	u64 ip, sp, bp, bx, r14, dx;
+	u64 ip, sp, bp, bx, r14, dx, tls;
 };
 
 struct hostsim_result {
@@ -85,6 +85,7 @@ void upprof_hostsim_walk(struct hostsim *s, const struct process_info *p, const 
 	w.bx = regs->bx;
 	w.r14 = regs->r14;
 	w.leaf_dx = regs->dx;
+	w.tls = regs->tls;
 	walk_begin(&w, p);
 	while (steps < MAX_WALK_STEPS) {
 		steps++;

@@ -26,6 +26,10 @@ typedef u32 __wsum;
 
 #define RELOCATED __attribute__((preserve_access_index))
 
+struct thread_struct {
+	unsigned long fsbase;
+} RELOCATED;
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -33,6 +37,7 @@ struct task_struct {
 	unsigned int __state;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
+	struct thread_struct thread;
 } RELOCATED;
 
 /*

@@ -251,9 +251,9 @@ INLINE int begin_lua(struct walk *w, u64 l, const struct lua_thread *t, u64 cf)
 /*
  * Whether this VM runs Lua on the sampled stack: its current thread's newest C frame must lie
  * between the stack pointer and the stack's end; in the interpreter itself rsp is the C frame. An idle
- * VM keeps a stale cur_L, whose cframe is null; another thread's stack is further away than `span`.
+ * VM keeps a stale cur_L, whose cframe is null.
  */
-NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm, u64 span)
+NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm)
 {
 	struct lua_thread t = {};
 	u64 l = 0, cf;
@@ -263,7 +263,7 @@ NOINLINE int find_lua(struct walk *w, const struct lua_vm *vm, u64 span)
 	if (read_thread(vm, l, &t) || t.g != vm->g)
 		return -1;
 	cf = t.cframe & ~(u64)CFRAME_MASK;
-	if (cf < w->sp || cf - w->sp > span)
+	if (cf < w->sp || cf > w->stack_end)
 		return -1;
 	w->vm = *vm;
 	return begin_lua(w, l, &t, cf);
@@ -332,7 +332,7 @@ NOINLINE int know_function(struct walk *w, const struct lua_vm *vm, u64 func)
 	struct lua_known *k = &w->known;
 	struct lua_func f;
 
-	if (k->func == func)
+	if (k->func == func && func)
 		return 0;
 	k->func = k->told_as = 0;
 	if (read_func(vm, func, &f))
@@ -351,6 +351,24 @@ NOINLINE int know_function(struct walk *w, const struct lua_vm *vm, u64 func)
 INLINE int base_inside(const struct walk *w, const struct lua_vm *vm, u64 base)
 {
 	return base > frame_bottom(vm, w) && base <= w->stack_hi && !(base & 7);
+}
+
+/*
+ * The bytecode address that `pc` stands for in the function known last, or 0: an address in its bytecode, or
+ * in a trace that starts at a return of it. Such a trace keeps the return in GCtrace.startins, where an exit to
+ * it leaves PC; the real address is startpc (lj_debug.c).
+ */
+INLINE u64 bytecode_of(const struct walk *w, const struct lua_vm *vm, u64 pc)
+{
+	const struct lua_known *k = &w->known;
+	u64 end = k->pc + 4 * (u64)k->sizebc, start = 0;
+
+	if (pc >= k->pc && pc <= end)
+		return pc;
+	if (!pc || read_user(&start, vm->layout.gc64 ? 8 : 4,
+			     pc - 4 - vm->layout.tr_startins + vm->layout.tr_startpc))
+		return 0;
+	return start >= k->pc && start < end ? start + 4 : 0;
 }
 
 /* Takes the frame with this base as the leaf's, at this bytecode address (0 unknown). */
@@ -390,7 +408,7 @@ NOINLINE int take_base(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc
 	if (k->ffid != FFID_LUA) {
 		if (pc != k->pc && pc != k->pc + 4 && pc != s.link)
 			return 0;
-	} else if (pc < k->pc || pc > k->pc + 4 * (u64)k->sizebc) {
+	} else if (!bytecode_of(w, vm, pc)) {
 		return 0;
 	}
 	return take_frame(w, base, pc);
@@ -419,16 +437,25 @@ enum leaf_found {
 
 /*
  * The interpreter's own code with a small PC: not a bytecode address but a frame link that it looks at
- * (returns to C) or is about to write (calls from C: vm_x64.dasc vm_call, vm_return).
+ * (returns to C) or is about to write (calls from C: vm_x64.dasc vm_call, vm_return). A fast function that
+ * returns to C may have put its result in its own function's place. One that resumes a coroutine counts in
+ * PC, having saved it.
  */
 INLINE int leaf_at_c_boundary(struct walk *w, const struct lua_vm *vm, u64 base, u64 pc)
 {
+	u64 saved_pc = cframe_pc(vm, &w->cframe);
 	struct lua_slot s;
 
 	if (!base_inside(w, vm, base) || read_slot(w, vm, base - slot_bytes(), &s))
-		return LEAF_UNSURE;
-	if ((s.link & ~(u64)LINK_TYPE_P) == (pc & ~(u64)LINK_TYPE_P))
-		return take_frame(w, base, 0);
+		return pc == LINK_C || pc == LINK_CP ? LEAF_NO_FRAME : LEAF_UNSURE;
+	if ((s.link & ~(u64)LINK_TYPE_P) == (pc & ~(u64)LINK_TYPE_P)) {
+		if (!know_function(w, vm, s.func))
+			return take_frame(w, base, 0);
+		take_frame(w, base - (pc & ~(u64)LINK_TYPE_P), 0);
+		return LEAF_NO_FRAME;
+	}
+	if (take_base(w, vm, base, saved_pc))
+		return LEAF_FOUND;
 	if ((pc & LINK_TYPE) != LINK_C)
 		return LEAF_UNSURE;
 	take_frame(w, base, 0);
@@ -518,7 +545,7 @@ INLINE int leaf_c(struct walk *w, const struct lua_vm *vm)
 	if (!w->leaf || !in_vm_text(vm, w->ip))
 		return LEAF_FOUND;
 	if (w->cf != w->sp) {
-		/* Its C frame is not made yet, or gone: C code from here to the one before is lost. */
+		/* Code without a C frame, and who called it cannot be told (entry.bpf.h): lost up to the one before. */
 		emit(w, frame_word(FRAME_NATIVE, w->ip, 0), 0, 0);
 		emit_mark(w, MARK_NATIVE_LOST);
 		count(COUNT_NATIVE_LOST);
@@ -712,21 +739,10 @@ GLOBAL int emit_function(struct walk *w, const struct lua_vm *vm, u64 func)
 	if (k->ffid != FFID_LUA)
 		return emit(w, frame_word(FRAME_LUA_C, k->cfunction, k->ffid), k->ffid, 0);
 	bytecode = k->pc;
-	if (pc && !(pc >= bytecode && pc <= bytecode + 4 * (u64)k->sizebc)) {
-		/*
-		 * A trace that starts at a return instruction patches it to JLOOP, and an exit to it
-		 * leaves PC inside GCtrace.startins; the real address is startpc (lj_debug.c).
-		 */
-		u64 start = 0;
-		u64 trace = pc - 4 - vm->layout.tr_startins;
-
-		if (!read_user(&start, vm->layout.gc64 ? 8 : 4, trace + vm->layout.tr_startpc) &&
-		    start >= bytecode && start < bytecode + 4 * (u64)k->sizebc) {
-			pc = start + 4;
-		} else {
+	if (pc) {
+		pc = bytecode_of(w, vm, pc);
+		if (!pc)
 			count(COUNT_LUA_PC_OUTSIDE);
-			pc = 0;
-		}
 	}
 	if (pc)
 		at = (u32)((pc - bytecode) / 4);

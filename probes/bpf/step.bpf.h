@@ -4,14 +4,27 @@
 #define UPPROF_STEP_H
 
 #include "native.bpf.h"
+#include "entry.bpf.h"
 #include "parents.bpf.h"
 
 /* Places of 16 bytes that machine code's frame may have: up to 256 spill slots of 4 bytes (lj_asm.c). */
 enum { MAX_SPILL_STEPS = 66 };
 
+/*
+ * Where this thread's stack ends at the latest. Stacks of threads lie side by side, so a distance alone
+ * would let one thread's Lua be taken for its neighbour's.
+ */
+INLINE u64 end_of_stack(const struct walk *w, u64 span)
+{
+	u64 end = w->sp + span;
+
+	return w->tls > w->sp && w->tls < end ? w->tls : end;
+}
+
 /* Prepares a walk; registers and leaf values are already set. */
 INLINE void walk_begin(struct walk *w, const struct process_info *p)
 {
+	w->stack_end = end_of_stack(w, p->stack_span);
 	w->has_vm = 0;
 	w->segment = 0;
 	w->cf = 0;
@@ -36,7 +49,7 @@ INLINE void walk_begin(struct walk *w, const struct process_info *p)
 	w->n_frames = w->n_native = w->n_lua = 0;
 	w->h1 = w->h2 = 0;
 	for (u32 i = 0; i < MAX_VMS && i < p->n_vms; i++) {
-		if (!find_lua(w, &p->vms[i], p->stack_span))
+		if (!find_lua(w, &p->vms[i]))
 			return;
 	}
 }
@@ -46,8 +59,14 @@ INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
 {
 	if (!in_vm_text(vm, w->ip))
 		return 0;
-	if (w->segment == 0)
+	if (w->segment == 0) {
+		/* Leaving a trace, rsp is not the C frame either. */
+		int in_lua = w->vm_state == VM_COMPILED || w->vm_state == VM_EXIT;
+
+		if (w->leaf && !in_lua && w->cf != w->sp && leave_entry(w, vm))
+			return 0;
 		return w->cf != 0;
+	}
 	if (!w->cf) {
 		/*
 		 * The chain ended, as lj_vm_resume makes it do, but there is more Lua further out: C code
@@ -61,14 +80,14 @@ INLINE int at_interpreter(struct walk *w, const struct lua_vm *vm)
 }
 
 /* A VM laid out like `like` by what r14 holds as its DISPATCH: it must run on this stack. */
-NOINLINE int adopt_dispatch(struct walk *w, const struct lua_vm *like, u64 span)
+NOINLINE int adopt_dispatch(struct walk *w, const struct lua_vm *like)
 {
 	if (!w->r14_known)
 		return -1;
 	w->vm = *like;
 	w->vm.g = w->r14 - (like->dispatch - like->g);
 	w->vm.dispatch = w->r14;
-	if (find_lua(w, &w->vm, span))
+	if (find_lua(w, &w->vm))
 		return -1;
 	w->adopted = w->vm.g != like->g;
 	return 0;
@@ -88,7 +107,11 @@ GLOBAL int adopt_vm(struct walk *w, const struct process_info *p)
 		if (!in_vm_text(like, w->ip))
 			continue;
 		/* rsp is the C frame but where traces are left or errors are thrown. */
-		return !adopt_cframe(w, like, w->sp) || !adopt_dispatch(w, like, p->stack_span);
+		if (!adopt_cframe(w, like, w->sp) || !adopt_dispatch(w, like))
+			return 1;
+		if (w->leaf)
+			leave_entry(w, like);
+		return 0;
 	}
 	return 0;
 }
@@ -124,7 +147,7 @@ GLOBAL int adopt_compiled(struct walk *w, const struct process_info *p)
 
 		if (!like->layout.gc64)
 			return !adopt_cframe(w, like, cframe_above(w->sp));
-		if (!adopt_dispatch(w, like, p->stack_span))
+		if (!adopt_dispatch(w, like))
 			return 1;
 	}
 	return 0;

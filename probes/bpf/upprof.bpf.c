@@ -303,6 +303,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	} else {
 		struct loop_context c = { .walk = w, .process = p };
 
+		w->tls = bpf_get_current_task_btf()->thread.fsbase;
 		walk_begin(w, p);
 		bpf_loop(MAX_WALK_STEPS, loop_step, &c, 0);
 		walk_end(w);

@@ -120,6 +120,8 @@ struct walk {
 	u64 ip, sp, bp, bx, r14;
 	/* Values at the sampled instruction; rdx may hold BASE (docs/luajit.md 3.3). */
 	u64 leaf_dx;
+	u64 tls;       /* of the thread: glibc and musl lay it right above the stack of any but the first */
+	u64 stack_end; /* no C frame of this thread lies above */
 
 	/* The Lua side. */
 	struct lua_vm vm; /* the one that runs on this stack, when has_vm */

@@ -88,8 +88,9 @@ impl Sleepers {
 fn decode(bytes: &[u8]) -> (u32, Asleep) {
     let word = |i: usize| u64::from_le_bytes(bytes[i * 8..(i + 1) * 8].try_into().unwrap_or_default());
     let n_kernel = usize::try_from(word(9)).unwrap_or(0).min(WORDS - 10);
+    // Above a process's first stack there is no other.
     let registers =
-        Registers { ip: word(3), sp: word(4), bp: word(5), bx: word(6), r14: word(7), dx: word(8) };
+        Registers { ip: word(3), sp: word(4), bp: word(5), bx: word(6), r14: word(7), dx: word(8), tls: 0 };
     let asleep = Asleep {
         runnable: word(1) != 0,
         switches: word(2),

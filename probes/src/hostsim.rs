@@ -41,6 +41,8 @@ pub struct Registers {
     pub r14: u64,
     /// rdx: the interpreter's BASE.
     pub dx: u64,
+    /// Base of fs: the thread's own block, 0 where unknown.
+    pub tls: u64,
 }
 
 /// Unwind tables as the kernel holds them.

@@ -193,6 +193,10 @@ fn an_idle_vm_is_not_on_the_stack() {
         // One that lies further away than a stack reaches is another thread's.
         m.set_cframe(m.regs.sp + (9 << 20));
         expect(m, VmState::NotLua, &["@handler", "main", "start"]);
+        // So is one above this thread's own block.
+        m.set_cframe(m.regs.sp + 4096);
+        m.regs.tls = m.regs.sp + 2048;
+        expect(m, VmState::NotLua, &["@handler", "main", "start"]);
     });
 }
 

@@ -5,6 +5,7 @@ use crate::oracle::build::View;
 use crate::oracle::heap::Heap;
 use crate::oracle::stack::{Item, Proof, Stack};
 use crate::oracle::tracee::{Registers, reg};
+use std::ops::Range;
 use upprof_memory::Memory as _;
 use upprof_probes::hostsim::Walked;
 use upprof_profile::raw::{Mark, Outcome, RawFrame};
@@ -20,10 +21,21 @@ pub(super) struct Stop<'a> {
     pub(super) walked: &'a Walked,
     pub(super) items: Vec<Item>,
     pub(super) view: &'a View,
+    pub(super) interpreter: &'a Range<u64>,
 }
 
 fn is_lua(item: &Item) -> bool {
     matches!(item, Item::Lua(_) | Item::C(_))
+}
+
+/// A trace of a VM that nobody told of: the walkers say that one runs, and not where.
+fn is_unplaced(ours: &Item, theirs: &Item) -> bool {
+    matches!((ours, theirs), (Item::Trace(0), Item::Trace(_)))
+}
+
+/// Whether all frames are equal, but for the places of such traces.
+fn all_equal(ours: &[Item], theirs: &[Item]) -> bool {
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| a == b || is_unplaced(a, b))
 }
 
 impl Stop<'_> {
@@ -57,14 +69,17 @@ impl Stop<'_> {
 
     /// Between two instructions of bytecode, right is what was before or what comes after: the two differ by
     /// the frames that the call or return makes or drops, two at most (`pcall` and what it calls).
+    /// The leaf itself may be the interpreter's own code as C sees it, which is over by then.
     fn compare_between(&self, after: &Stack, tally: &mut Tally) {
         const MOST: usize = 2;
+        let of_vm = matches!(self.items.first(), Some(Item::Native(ip)) if self.interpreter.contains(ip));
+        let items = &self.items[usize::from(of_vm)..];
         let lua_from = after.items.iter().position(is_lua).unwrap_or(after.items.len());
         let agrees = [&after.items[..], &after.items[lua_from..]].iter().any(|after| {
             (0..=MOST).any(|more| {
                 (0..=MOST).any(|less| {
-                    let (ours, theirs) = (self.items.get(more..), after.get(less..));
-                    let dropped = self.items.iter().take(more).chain(after.iter().take(less));
+                    let (ours, theirs) = (items.get(more..), after.get(less..));
+                    let dropped = items.iter().take(more).chain(after.iter().take(less));
                     ours.is_some() && ours == theirs && dropped.into_iter().all(is_lua)
                 })
             })
@@ -98,11 +113,13 @@ impl Stop<'_> {
         };
         tally.lua += 1;
         tally.leaf += usize::from(only(items, true).first() == only(seen, true).first());
-        tally.whole += usize::from(items == seen);
+        let whole = all_equal(items, seen);
+        tally.whole += usize::from(whole);
+        tally.unplaced += usize::from(whole && items != seen);
         tally.lua_chain += usize::from(only(items, true) == only(seen, true));
         tally.native_chain += usize::from(only(items, false) == only(seen, false));
         tally.interleaving += usize::from(kinds(items) == kinds(seen));
-        if items != seen {
+        if !whole {
             tally.disagreements.push(self.describe("frames differ"));
         }
     }

@@ -185,7 +185,7 @@ impl Workers {
             true => worker.settle(&code)?,
             false => None,
         };
-        let view = worker.view;
+        let (view, interpreter) = (worker.view, worker.interpreter.clone());
         let stop = Stop {
             registers: &registers,
             seen: &seen,
@@ -194,6 +194,7 @@ impl Workers {
             walked: &walked,
             items,
             view: &view,
+            interpreter: &interpreter,
         };
         stop.compare(&mut worker.heap, tally);
         worker.tracee.run()

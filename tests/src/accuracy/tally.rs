@@ -17,6 +17,8 @@ pub struct Tally {
     pub leaf: usize,
     /// Every frame equal, C and Lua.
     pub whole: usize,
+    /// Of these: with a trace in a VM that nobody told of, whose address is left out.
+    pub unplaced: usize,
     /// The Lua functions equal.
     pub lua_chain: usize,
     /// The native frames equal.
@@ -92,6 +94,7 @@ impl fmt::Display for Tally {
         row("stops with something in doubt", self.uncertain, self.stops)?;
         row("Lua on the stack: leaf function equal", self.leaf, self.lua)?;
         row("  every frame equal, C and Lua", self.whole, self.lua)?;
+        row("    but for where in a trace, in a VM that is new", self.unplaced, self.lua)?;
         row("  chain of Lua functions equal", self.lua_chain, self.lua)?;
         row("  chain of native frames equal", self.native_chain, self.lua)?;
         row("  interleaving of C and Lua equal", self.interleaving, self.lua)?;

@@ -144,6 +144,7 @@ impl Library {
             bx: word(reg::RBX),
             r14: word(reg::R14),
             dx: word(reg::RDX),
+            tls: word(reg::FS_BASE),
         };
         self.sim.walk(|at, to| hosted.memory.read(at, to).is_ok(), &hosted.described, &regs)
     }

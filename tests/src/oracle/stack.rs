@@ -192,7 +192,7 @@ impl Oracle<'_> {
 
         let mut caller = *regs;
         if !matches!(met, Met::Interpreter { .. }) {
-            caller = [None; 17];
+            caller = [None; 18];
         }
         caller[reg::RIP] = Some(word(cf + 72)?);
         caller[reg::RSP] = Some(cf + CFRAME_BYTES);

@@ -12,8 +12,8 @@ pub struct Tracee {
 }
 
 /// General registers by DWARF number (System V ABI, x86-64): rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to
-/// r15, and the instruction pointer in the place of the return address. `None` is not known.
-pub type Registers = [Option<u64>; 17];
+/// r15, and the instruction pointer in the place of the return address; then the base of fs. `None` is not known.
+pub type Registers = [Option<u64>; 18];
 
 /// Indices into [`Registers`].
 pub mod reg {
@@ -31,6 +31,8 @@ pub mod reg {
     pub const R15: usize = 15;
     /// rip
     pub const RIP: usize = 16;
+    /// Base of fs, which DWARF numbers elsewhere.
+    pub const FS_BASE: usize = 17;
 }
 
 impl Tracee {
@@ -91,7 +93,7 @@ impl Tracee {
         let r = unsafe { regs.assume_init() };
         Ok([
             r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
-            r.r14, r.r15, r.rip,
+            r.r14, r.r15, r.rip, r.fs_base,
         ]
         .map(Some))
     }

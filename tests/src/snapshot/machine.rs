@@ -349,7 +349,7 @@ impl Machine {
     pub fn leave_vm(&mut self) {
         let word = |i: u64| self.image.get64(self.cf + i * 8);
         let (bp, bx, r14, ip) = (word(8), word(7), word(5), word(9));
-        self.regs = Registers { ip, sp: self.cf + CFRAME_BYTES, bp, bx, r14, dx: 0xd0 };
+        self.regs = Registers { ip, sp: self.cf + CFRAME_BYTES, bp, bx, r14, dx: 0xd0, tls: 0 };
         self.running.pop();
         self.vmstate = C;
     }
