@@ -120,7 +120,11 @@ impl Names {
             Chunk::Text(_) => self.own_text(pid, vm, proto)?,
             Chunk::Named(_) => return None,
         };
-        let name = source.name(&proto.shape(&memory, vm)?);
+        let shape = proto.shape(&memory, vm)?;
+        let name = source.name(&shape);
+        if name.is_none() && source.is_body_of(&shape) {
+            return Some(MAIN_CHUNK.into());
+        }
         if name.is_none() {
             let why = if source.whole {
                 "a function that runs is not in it: it is not the source of what runs"

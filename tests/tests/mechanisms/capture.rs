@@ -101,6 +101,31 @@ pub(crate) fn lua(name: &str, file: &str) -> String {
     CAPTURE.sources.lua(name, file)
 }
 
+/// All samples in a trace have this chain of Lua frames below it, but for few in which machine code has
+/// returned to callers of the function it began in (`asm_retf`): these have the chain up to such a caller.
+pub(crate) fn trace_called_by(trace: &str, chain: &[String]) {
+    let all: Vec<(Vec<&str>, u64)> = CAPTURE
+        .stacks
+        .with(trace)
+        .map(|s| (s.callers(trace).expect("the trace's frame"), s.count))
+        .map(|(mut frames, count)| (frames.drain(..).filter(|f| f != &trace).collect(), count))
+        .collect();
+    for (frames, count) in &all {
+        assert!(
+            chain.starts_with(&frames.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>()),
+            "{count} samples in {trace} have {frames:#?}\nexpected {chain:#?}"
+        );
+    }
+    let samples = |whole: bool| {
+        all.iter().filter(|(f, _)| (f.len() == chain.len()) == whole).map(|(_, n)| n).sum::<u64>()
+    };
+    let (whole, returned) = (samples(true), samples(false));
+    assert!(
+        whole >= MIN_SAMPLES && returned * 50 <= whole,
+        "{trace}: {whole} samples, {returned} in callers"
+    );
+}
+
 fn fits(frames: &[&str], wanted: &[String]) -> bool {
     let same = |(frame, w): (&&str, &String)| frame == w || (w == ANY_C && frame.starts_with("cfunc:"));
     frames.len() == wanted.len() && frames.iter().zip(wanted).all(same)

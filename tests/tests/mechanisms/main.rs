@@ -163,7 +163,7 @@ fn compiled_loops_are_traces_in_their_function() {
         ("jit_crc_loop", "M.jit_ffi_entry"),
     ] {
         let chain = then(entry(entry_name, COMPILED), &[&lua(name, COMPILED)]);
-        always_called_by(&CAPTURE.sources.trace(name, COMPILED, "for "), &[chain]);
+        trace_called_by(&CAPTURE.sources.trace(name, COMPILED, "for "), &chain);
     }
     let trace = CAPTURE.sources.trace("jit_crc_loop", COMPILED, "for ");
     let in_zlib = |s: &Stack| s.above(&trace).iter().any(|f| f.starts_with("crc32"));

@@ -75,6 +75,19 @@ impl Source {
         names.dedup();
         (1..=MAX_NAMES).contains(&names.len()).then(|| names.join("|"))
     }
+
+    /// Whether a function is all of this source: ngx_lua before 0.10.15 loads a file between `return function() `
+    /// and `end`, both of which are not in it (ngx_http_lua_clfactory.c).
+    #[must_use]
+    pub fn is_body_of(&self, shape: &Shape) -> bool {
+        let inner = self.definitions.iter().all(|d| d.last_line <= shape.last_line);
+        self.whole
+            && inner
+            && self.name(shape).is_none()
+            && shape.first_line == 1
+            && shape.parameters == 0
+            && !shape.vararg
+    }
 }
 
 impl Definition {

@@ -118,6 +118,19 @@ fn a_prototype_is_found_by_all_that_it_tells() {
 }
 
 #[test]
+fn a_file_that_was_wrapped_into_a_function_is_its_body() {
+    let source = Source::parse(b"local function a() end\nlocal x = 1\nfunction M.b(x)\nend\n");
+    assert!(source.is_body_of(&shape(1, 5, &[], false)));
+    // A function of its own, one that ends too early, and one that is not made by ngx_lua.
+    for other in
+        [shape(1, 1, &[], false), shape(1, 3, &[], false), shape(2, 5, &[], false), shape(1, 5, &[], true)]
+    {
+        assert!(!source.is_body_of(&other), "{other:?}");
+    }
+    assert!(!Source::parse(b"function a( end").is_body_of(&shape(1, 5, &[], false)));
+}
+
+#[test]
 fn what_is_not_lua_ends_the_reading_and_keeps_what_was_read() {
     for text in [
         "function f() end ) function g() end",
