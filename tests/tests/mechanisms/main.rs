@@ -12,7 +12,7 @@ mod phases;
 
 use capture::{
     ANY_C, CALLBACKS, CALLS, CAPTURE, COMPILED, CONTENT, Capture, LIBRARIES, MIN_SAMPLES, TO_CONTENT,
-    also_called_by, always_called_by, always_through, entry, lua, then,
+    also_called_by, always_called_by, always_through, entry, lua, then, trace_called_by,
 };
 use upprof_tests::harness::stacks::{Stack, is_lua};
 
