@@ -34,12 +34,12 @@ struct World {
 
 impl Memory for World {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        self.reads.set(self.reads.get() + buf.len() as u64);
         let miss = ReadError::Unmapped { addr, len: buf.len() };
         let end = addr.checked_add(buf.len() as u64).ok_or(miss)?;
         if addr < 0x1000 || end > SHM + SHM_SIZE {
             return Err(miss);
         }
+        self.reads.set(self.reads.get() + buf.len() as u64);
         for (i, byte) in buf.iter_mut().enumerate() {
             let at = addr + i as u64;
             let word = self.words.get(&(at & !7)).copied().unwrap_or(0);
@@ -140,7 +140,8 @@ impl World {
         }
         self.put(CONNECTIONS + 24, &[9]);
         self.put(CONNECTIONS + 64, &[0x1_3000]); // listening
-        self.put(CONNECTIONS + 224, &[1 << (8 + 6)]); // idle: bit 6 of byte 225
+        self.put(CONNECTIONS + 224, &[0b11 << (8 + 6)]); // idle, reusable: bits 6 and 7 of byte 225
+        self.put(CYCLE + 176, &[1]); // reusable_connections_n
         self.put(CONNECTIONS + 2 * 240, &[CONNECTIONS + 3 * 240]);
     }
 
@@ -270,6 +271,25 @@ fn places_of_the_connection_table_are_told_by_use() {
         world.put(at, &[value]);
         let refused = with(&world, |nginx| connections(nginx, 0));
         assert!(matches!(refused, Err(Untrusted::Check { .. })), "{at:#x} = {value:#x}: {refused:?}");
+    }
+}
+
+/// Debian 12 has patched a bit into `ngx_connection_t` of 1.22.1, before `idle` and `reusable`.
+#[test]
+fn bits_that_a_patch_has_moved_are_found_by_what_nginx_counts() {
+    const OUTGOING: u64 = CONNECTIONS + 240;
+    let uses = |moved: u64| {
+        let mut world = World::whole();
+        world.put(CONNECTIONS + 224, &[0b11 << (8 + 6 + moved)]);
+        // A connection to a server behind, kept: idle, but nothing that nginx may close for want of places.
+        world.put(OUTGOING + 24, &[12]);
+        world.put(OUTGOING + 200, &[5]); // number
+        world.put(OUTGOING + 224, &[1 << (8 + 6 + moved)]);
+        with(&world, |nginx| connections(nginx, 0)).expect("connections").used
+    };
+    for moved in [0, 1] {
+        let used = uses(moved);
+        assert_eq!((used.client_waiting, used.outgoing_idle, used.outgoing_active), (1, 1, 0), "{moved}");
     }
 }
 
