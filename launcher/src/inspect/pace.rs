@@ -4,9 +4,9 @@ use super::{AnyInspector, Ask, Shown, World};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
-/// Looks through the memory of VMs may take this share of a CPU for each worker: half of the one per
+/// Looks through the memory of VMs may take this share of a CPU for each worker: a part of the one per
 /// cent that watching may cost, as the other inspectors come every time.
-const SHARE: f64 = 0.005;
+const SHARE: f64 = 0.003;
 
 /// When the inspectors that grow with the heap are due.
 #[derive(Default)]
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn looks_that_take_long_rest_long() {
         let ms = Duration::from_millis;
-        // 0.5 % of a CPU, or of two for two workers.
-        assert_eq!(rest(ms(5), 1), ms(1000));
-        assert_eq!(rest(ms(200), 2), ms(20_000));
-        assert_eq!(rest(ms(5), 0), ms(1000), "a program without workers");
+        // 0.3 % of a CPU, or of two for two workers.
+        assert_eq!(rest(ms(3), 1), ms(1000));
+        assert_eq!(rest(ms(300), 2), ms(50_000));
+        assert_eq!(rest(ms(3), 0), ms(1000), "a program without workers");
         assert_eq!(rest(Duration::ZERO, 4), Duration::ZERO);
     }
 }
