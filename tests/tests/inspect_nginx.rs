@@ -10,7 +10,9 @@ use upprof_tests::harness::process;
 use upprof_tests::harness::target::Target;
 use upprof_tests::harness::wait::until;
 
-const SUITES: [&str; 3] = ["bookworm", "bullseye", "trixie"];
+/// nginx 1.22.1, 1.18.0, 1.26.3 and 1.30; the first again with a GC32 LuaJIT, where ngx_lua's objects lie in
+/// other memory.
+const SUITES: [&str; 5] = ["bookworm", "bullseye", "trixie", "forky", "gc32"];
 
 fn quiet(suite: &str) -> Target {
     Target::start(

@@ -3,16 +3,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Memory that is read in chunks, each once: for walks over very many small objects, where a system
-/// call an object would take seconds. What is read later is from the time of its chunk's first read.
+/// Memory that is read in chunks, each once: for walks over many small objects, where a system call an
+/// object would take seconds. What is read later is from the time of its chunk's first read.
+///
+/// A read larger than [`LARGE`] goes straight through: an array read in one piece is read once.
 pub struct Cached<'a> {
     below: &'a dyn Memory,
     state: RefCell<State>,
+    chunk: usize,
     max_chunks: usize,
 }
 
-const CHUNK: usize = 64 << 10;
 const PAGE: usize = 4096;
+/// Of a walk over a whole heap: nearly all of it is read in the end.
+const CHUNK: usize = 16 * PAGE;
+const LARGE: usize = CHUNK;
 
 #[derive(Default)]
 struct State {
@@ -54,13 +59,18 @@ impl<'a> Cached<'a> {
     /// A view of `below` that holds at most `max_bytes`; beyond that it forgets, and reads again.
     #[must_use]
     pub fn new(below: &'a dyn Memory, max_bytes: usize) -> Self {
-        Self { below, state: RefCell::default(), max_chunks: (max_bytes / CHUNK).max(1) }
+        Self::with_chunks(below, max_bytes, CHUNK)
     }
 
-    /// Bytes held, and so read, since it was made or last forgot.
+    /// The same page by page, for what lies here and there; and for memory that is shared, where a page
+    /// that nobody has touched yet would come into being by being read, and count as the target's.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.state.borrow().chunks.len() * CHUNK
+    pub fn pages(below: &'a dyn Memory, max_bytes: usize) -> Self {
+        Self::with_chunks(below, max_bytes, PAGE)
+    }
+
+    fn with_chunks(below: &'a dyn Memory, max_bytes: usize, chunk: usize) -> Self {
+        Self { below, state: RefCell::default(), chunk, max_chunks: (max_bytes / chunk).max(1) }
     }
 
     /// The index of the chunk `key`, read if it is not there yet.
@@ -88,8 +98,8 @@ impl<'a> Cached<'a> {
     }
 
     fn fetch(&self, key: u64) -> Result<Chunk, ReadError> {
-        let at = key.wrapping_mul(CHUNK as u64);
-        let mut bytes = vec![0; CHUNK];
+        let at = key.wrapping_mul(self.chunk as u64);
+        let mut bytes = vec![0; self.chunk];
         match self.below.read(at, &mut bytes) {
             Ok(()) => return Ok(Chunk::Whole(bytes.into())),
             Err(e @ (ReadError::Gone | ReadError::Denied)) => return Err(e),
@@ -100,25 +110,31 @@ impl<'a> Cached<'a> {
             let there = self.below.read(at.wrapping_add((i * PAGE) as u64), &mut bytes).is_ok();
             there.then(|| bytes.into())
         };
-        Ok(Chunk::Pages((0..CHUNK / PAGE).map(page).collect()))
+        Ok(Chunk::Pages((0..self.chunk / PAGE).map(page).collect()))
     }
 }
 
 impl Memory for Cached<'_> {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        let miss = ReadError::Unmapped { addr, len: buf.len() };
+        if buf.len() > LARGE {
+            return self.below.read(addr, buf);
+        }
         if addr.checked_add(buf.len() as u64).is_none() {
-            return Err(miss);
+            return Err(ReadError::Unmapped { addr, len: buf.len() });
         }
         let state = &mut *self.state.borrow_mut();
         let mut done = 0;
         while done < buf.len() {
             let at = addr + done as u64;
-            let i = self.chunk(state, at / CHUNK as u64)?;
-            let offset = (at % CHUNK as u64) as usize;
+            let i = self.chunk(state, at / self.chunk as u64)?;
+            let offset = (at % self.chunk as u64) as usize;
             let from = match &state.chunks[i] {
                 Chunk::Whole(bytes) => &bytes[offset..],
-                Chunk::Pages(pages) => &pages[offset / PAGE].as_deref().ok_or(miss)?[offset % PAGE..],
+                Chunk::Pages(pages) => match pages[offset / PAGE].as_deref() {
+                    Some(page) => &page[offset % PAGE..],
+                    // Not a whole page: a saved region may be smaller.
+                    None => return self.below.read(addr, buf),
+                },
             };
             let n = from.len().min(buf.len() - done);
             buf[done..done + n].copy_from_slice(&from[..n]);
@@ -187,8 +203,25 @@ mod tests {
             for i in 1..4 {
                 let at = i * CHUNK as u64;
                 assert_eq!(cached.u64(at), below.0.u64(at));
-                assert!(cached.held_bytes() <= CHUNK);
+                assert_eq!(cached.state.borrow().chunks.len(), 1);
             }
+        }
+    }
+
+    #[test]
+    fn by_page_only_what_was_asked_for_is_read() {
+        let mut s = Snapshot::default();
+        s.insert(0x1000, (0..8192_u32).map(|i| (i / 7) as u8).collect());
+        s.insert(0x8010, vec![9; 16]);
+        let below = Counting(s.clone(), Cell::new(0));
+        let cached = Cached::pages(&below, 1 << 20);
+        for at in [0x1000, 0x1ffc, 0x1000, 0x2ff8, 0x1801] {
+            assert_eq!(cached.u64(at), s.u64(at), "{at:#x}");
+        }
+        assert_eq!(below.1.get(), 2, "two pages");
+        assert_eq!(cached.u64(0x8018), s.u64(0x8018), "less than a page");
+        for at in [0x2ffc, 0x8011, 0x9000, u64::MAX - 3] {
+            assert!(cached.bytes(at, 16, 16).is_err(), "{at:#x}");
         }
     }
 }

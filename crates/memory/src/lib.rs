@@ -2,18 +2,15 @@
 //!
 //! Owns the [`Memory`] trait, which every reader of LuaJIT's and nginx's structures is written
 //! against, and its implementations: [`Live`] (a running process), [`Snapshot`] (saved regions, for
-//! tests and offline work), [`Cached`] over any of them (for many small reads) and [`Paged`] (the same
-//! for shared memory). It never writes to a process, never stops one, and knows nothing of what the
-//! bytes mean.
+//! tests and offline work), and [`Cached`] over any of them (for many small reads). It never writes to a
+//! process, never stops one, and knows nothing of what the bytes mean.
 
 mod cached;
 mod live;
-mod paged;
 mod snapshot;
 
 pub use cached::Cached;
 pub use live::Live;
-pub use paged::Paged;
 pub use snapshot::Snapshot;
 
 /// Why bytes could not be read.

@@ -166,6 +166,48 @@ function M.fill(args)
 end
 jit.off(M.fill)
 
+-- n routes as a gateway keeps them: a table each, by id and by host and path.
+function M.routes(args)
+    local by_id, by_host = {}, {}
+    for i = 1, tonumber(args.n) do
+        local host, path = "host" .. i % 20 .. ".example", "/api/v1/service" .. i .. "/*"
+        local route = {
+            id = "route-" .. i,
+            uri = path,
+            host = host,
+            methods = { "GET", "POST" },
+            plugins = {
+                ["limit-count"] = { count = i, time_window = 60, key = "remote_addr" },
+                ["proxy-rewrite"] = { headers = { ["X-Route"] = "route-" .. i } },
+            },
+            upstream = {
+                type = "roundrobin",
+                nodes = { ["10.0.0." .. i % 250 .. ":8080"] = 1, ["10.0.1." .. i % 250 .. ":8080"] = 1 },
+                timeout = { connect = 6, send = 6, read = 6 },
+            },
+        }
+        by_id[route.id] = route
+        by_host[host] = by_host[host] or {}
+        by_host[host][path] = route
+    end
+    kept.routes = { by_id = by_id, by_host = by_host }
+    return {}
+end
+jit.off(M.routes)
+
+-- n entries in each dictionary that nobody else uses.
+function M.dicts(args)
+    for name, dict in pairs(ngx.shared) do
+        if name:find("^filler_") then
+            for i = 1, tonumber(args.n) do
+                assert(dict:safe_set("client " .. i, "a value of some length " .. i, 3600))
+            end
+        end
+    end
+    return {}
+end
+jit.off(M.dicts)
+
 -- n loops that are compiled, one trace each.
 function M.traces(args)
     for i = 1, tonumber(args.n) do

@@ -9,6 +9,7 @@ local ffi = require "ffi"
 ffi.cdef [[
 size_t ngx_http_lua_ffi_shdict_capacity(void *zone);
 size_t ngx_http_lua_ffi_shdict_free_space(void *zone);
+void *ngx_http_lua_ffi_shdict_udata_to_zone(void *zone_udata);
 ]]
 
 local M = {}
@@ -105,6 +106,21 @@ function M.keep_socket()
         assert(socket:setkeepalive(3600000, 7))
     end
     ngx.say("ok")
+end
+
+-- Writes into the lock of the dictionary `truth` what nginx writes: the holder's pid (ngx_shmtx.c), 0 for
+-- nobody. The second word of an ngx_shm_zone_t is the zone's address; the lock is the first word there. In
+-- old versions a dictionary holds its ngx_shm_zone_t itself. Without ?pid it is this worker that holds the
+-- lock. Whoever then asks for the dictionary waits for ever: a test's last act.
+function M.lock()
+    local pid = tonumber(ngx.req.get_uri_args().pid) or ngx.worker.pid()
+    local held = ngx.shared.truth[1]
+    local known, found = pcall(function()
+        return ffi.C.ngx_http_lua_ffi_shdict_udata_to_zone(held)
+    end)
+    local zone = ffi.cast("uintptr_t *", known and found or held)
+    ffi.cast("uintptr_t *", zone[1])[0] = pid
+    ngx.say(pid)
 end
 
 -- Keeps the client waiting.

@@ -13,12 +13,13 @@ impl Inspector for CoroutinesInspector {
     type Artifact = Coroutines;
     const NAME: &'static str = "coroutines";
     const ABOUT: &'static str = "coroutines by state, their stacks, and the lines where they wait";
+    const GROWS_WITH_HEAP: bool = true;
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Coroutines>> {
-        world.of_vms(|process, vm| {
+        world.of_vms(|process, vm, memory| {
             let heap = world.heap(process, vm, ask.max_objects);
             let heap = heap.as_ref().as_ref().map_err(NotTrusted::clone)?;
-            Ok::<_, NotTrusted>(Coroutines::read(&process.memory(), vm, heap))
+            Ok::<_, NotTrusted>(Coroutines::read(memory, vm, heap))
         })
     }
 

@@ -39,8 +39,8 @@ impl Inspector for GcInspector {
 
     fn look(&mut self, world: &World<'_>, _ask: &Ask) -> Vec<Part<Gc>> {
         let mut course = std::mem::take(&mut self.course);
-        world.of_vms(|process, vm| {
-            let mut gc = Gc::read(&process.memory(), vm)?;
+        world.of_vms(|process, vm, memory| {
+            let mut gc = Gc::read(memory, vm)?;
             let id = (process.info.pid, process.info.start_time_ticks, vm.g);
             let mut seen = course.remove(&id).unwrap_or_default();
             seen.add(gc.total_bytes);

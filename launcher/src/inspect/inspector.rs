@@ -20,6 +20,9 @@ pub(crate) trait Inspector {
     const BY_DEFAULT: bool = true;
     /// Whether a bundle has it: all that need no question of their own.
     const IN_BUNDLE: bool = true;
+    /// Whether it walks through a VM's memory: what takes longer the more of that there is, and under
+    /// `--watch` comes less often.
+    const GROWS_WITH_HEAP: bool = false;
 
     /// Looks. Each part degrades alone: what does not check out is [`Found::NotTrusted`].
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Self::Artifact>>;
@@ -50,6 +53,7 @@ pub(crate) trait AnyInspector {
     fn about(&self) -> &'static str;
     fn by_default(&self) -> bool;
     fn in_bundle(&self) -> bool;
+    fn grows_with_heap(&self) -> bool;
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Shown;
     fn between(&mut self, world: &World<'_>);
 }
@@ -81,6 +85,10 @@ impl<I: Inspector> AnyInspector for Running<I> {
 
     fn in_bundle(&self) -> bool {
         I::IN_BUNDLE
+    }
+
+    fn grows_with_heap(&self) -> bool {
+        I::GROWS_WITH_HEAP
     }
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Shown {

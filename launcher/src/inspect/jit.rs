@@ -15,12 +15,13 @@ impl Inspector for JitInspector {
     const NAME: &'static str = "jit";
     const ABOUT: &'static str =
         "the JIT compiler: settings, machine code, traces, aborts, blacklisted functions";
+    const GROWS_WITH_HEAP: bool = true;
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Jit>> {
-        world.of_vms(|process, vm| {
+        world.of_vms(|process, vm, memory| {
             let heap = world.heap(process, vm, ask.max_objects);
             let heap = heap.as_ref().as_ref().map_err(NotTrusted::clone)?;
-            Jit::read(&process.memory(), vm, heap)
+            Jit::read(memory, vm, heap)
         })
     }
 

@@ -11,6 +11,7 @@ mod jit;
 mod modules;
 mod nginx;
 mod objects;
+mod pace;
 mod plan;
 mod strings;
 mod symbols;
@@ -24,6 +25,7 @@ use crate::failure::{Exit, Failure};
 use crate::session::target::Target;
 use crate::session::window::Signals;
 use inspector::Running;
+use pace::Pace;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use upprof_report::inspect::{Round, SCHEMA, to_json};
@@ -56,9 +58,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
     let mut world = World::look_at(&target)?;
     world.tell(plan.voice);
     let mut inspectors = chosen(plan);
+    let mut pace = Pace::default();
     loop {
         let round = Instant::now();
-        let shown: Vec<Shown> = inspectors.iter_mut().map(|i| i.look(&world, &plan.ask)).collect();
+        let shown = pace.look(&mut inspectors, &world, &plan.ask);
         print(plan, &world, &shown)?;
         let Some(every) = plan.watch else { return judge(&shown) };
         while round.elapsed() < every {

@@ -12,7 +12,7 @@ impl Inspector for ModulesInspector {
     const ABOUT: &'static str = "package.loaded with versions, and whether resty.core is there";
 
     fn look(&mut self, world: &World<'_>, _ask: &Ask) -> Vec<Part<Modules>> {
-        world.of_vms(|process, vm| Modules::read(&process.memory(), vm))
+        world.of_vms(|_, vm, memory| Modules::read(memory, vm))
     }
 
     fn tables(found: &[(&Subject, &Modules)]) -> Vec<Table> {

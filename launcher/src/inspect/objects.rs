@@ -13,9 +13,10 @@ impl Inspector for ObjectsInspector {
     const ABOUT: &'static str =
         "objects by type, the largest tables and who holds them; differences under --watch";
     const BY_DEFAULT: bool = false;
+    const GROWS_WITH_HEAP: bool = true;
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Objects>> {
-        world.of_vms(|process, vm| Objects::read(&process.memory(), vm, ask.max_objects))
+        world.of_vms(|process, vm, _| Objects::read(&process.memory(), vm, ask.max_objects))
     }
 
     fn compare(now: &mut Objects, before: &Objects, _elapsed: Duration) {

@@ -10,9 +10,10 @@ impl Inspector for StringsInspector {
     type Artifact = Strings;
     const NAME: &'static str = "strings";
     const ABOUT: &'static str = "the table of interned strings: load, chains, hash";
+    const GROWS_WITH_HEAP: bool = true;
 
     fn look(&mut self, world: &World<'_>, ask: &Ask) -> Vec<Part<Strings>> {
-        world.of_vms(|process, vm| Strings::read(&process.memory(), vm, ask.max_objects, true))
+        world.of_vms(|process, vm, _| Strings::read(&process.memory(), vm, ask.max_objects, true))
     }
 
     fn tables(found: &[(&Subject, &Strings)]) -> Vec<Table> {

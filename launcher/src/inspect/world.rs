@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use upprof_luajit::Vm;
 use upprof_luajit::inspect::{Heap, NotTrusted};
-use upprof_memory::Live;
+use upprof_memory::{Cached, Live, Memory};
 use upprof_nginx::Owner;
 use upprof_report::inspect::{Part, Subject};
 use upprof_stacks::AddressSpace;
@@ -117,6 +117,11 @@ impl<'t> World<'t> {
         &self.processes
     }
 
+    /// How many of them serve requests, or still do.
+    pub(crate) fn workers(&self) -> usize {
+        self.processes.iter().filter(|p| p.is_worker()).count()
+    }
+
     /// The address of an exported symbol in a process, whichever of its files exports it.
     pub(crate) fn symbol(&self, process: &Process, name: &'static str) -> Option<u64> {
         self.library.borrow_mut().symbol(&process.space, name)
@@ -137,16 +142,19 @@ impl<'t> World<'t> {
         some.map(|p| Part { of: p.subject(), found: look(p).into() }).collect()
     }
 
-    /// One part for each Lua VM. Where no process has one, one part for the target that says why.
+    /// One part for each Lua VM, which is read by page: the small things of one artifact lie close together.
+    /// Where no process has a VM, one part for the target that says why.
     pub(crate) fn of_vms<T, E: std::fmt::Display>(
         &self,
-        mut look: impl FnMut(&Process, &Vm) -> Result<T, E>,
+        mut look: impl FnMut(&Process, &Vm, &dyn Memory) -> Result<T, E>,
     ) -> Vec<Part<T>> {
+        const MAX_COPY: usize = 64 << 20;
         let mut parts = Vec::new();
         for p in &self.processes {
             for (owner, vm) in &p.vms {
                 let of = Subject { vm: Some(owner.to_string()), ..p.subject() };
-                parts.push(Part { of, found: look(p, vm).into() });
+                let live = p.memory();
+                parts.push(Part { of, found: look(p, vm, &Cached::pages(&live, MAX_COPY)).into() });
             }
         }
         if parts.is_empty() {

@@ -1,5 +1,6 @@
 //! The files whose code the target runs: read once, compiled to unwind tables, kept for symbols.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use upprof_binary::{Elf, Limits, UnwindTable};
 use upprof_luajit::Era;
@@ -19,6 +20,8 @@ pub(crate) struct Library {
     vdso: Option<ObjectId>,
     symbols: HashMap<(ObjectId, &'static str), Option<u64>>,
     described: HashMap<ObjectId, Result<Option<Era>, String>>,
+    /// Versions of LuaJIT: looked for in the whole file, and by some again and again.
+    luajit: RefCell<HashMap<ObjectId, Option<String>>>,
     /// Files that could not be used, and why.
     pub(crate) unusable: Vec<(String, String)>,
 }
@@ -167,6 +170,7 @@ impl Library {
 
     /// The version that the file which holds LuaJIT carries as text (`LUAJIT_VERSION`, luajit.h).
     pub(crate) fn luajit_version(&self, object: ObjectId) -> Option<String> {
-        Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting("LuaJIT 2.", 64)
+        let read = || Elf::parse(self.images.get(&object)?.bytes()).ok()?.text_starting("LuaJIT 2.", 64);
+        self.luajit.borrow_mut().entry(object).or_insert_with(read).clone()
     }
 }

@@ -2,12 +2,14 @@
 //! statistics that say how much the numbers are worth.
 
 mod capture;
+mod inspect;
 mod pairs;
 mod stats;
 mod table;
 mod target;
 
 pub use capture::{Capture, Depth, Upprof};
+pub use inspect::{Gateway, Looks, Watch};
 pub use pairs::{Pairs, Watching};
 pub use stats::Spread;
 pub use table::{Row, Table, Verdict};

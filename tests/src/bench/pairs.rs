@@ -1,6 +1,7 @@
-//! Worker CPU per request with and without a capture, in interleaved rounds.
+//! Worker CPU per request with and without somebody who looks on, in interleaved rounds.
 
 use super::capture::Upprof;
+use super::inspect::Watch;
 use super::stats::Spread;
 use super::target::{answer_load, worker_cpu_ns};
 use crate::harness::target::Target;
@@ -12,37 +13,46 @@ use std::time::Duration;
 pub enum Watching {
     /// Nobody.
     Nobody,
-    /// upprof, at so many Hz.
+    /// A capture, at so many Hz.
     Upprof(u32),
+    /// `upprof inspect --watch 1s`, from its start on: its first look is at everything.
+    Inspect,
 }
 
 /// CPU per request of every phase, in nanoseconds; one line a round.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pairs {
-    rounds: Vec<[f64; 3]>,
+    phases: &'static [Watching],
+    rounds: Vec<Vec<f64>>,
     requests: u64,
 }
 
-/// One phase of each a round.
-const PHASES: [Watching; 3] = [Watching::Nobody, Watching::Upprof(99), Watching::Upprof(999)];
-
 impl Pairs {
-    /// Runs the rounds. Within each the order changes, so that a drift of the machine (heat, neighbours)
-    /// falls on all alike.
+    /// Runs the rounds under a load of these paths, each with one of these phases, the first of which is the one that others are
+    /// compared with. Within each round the order changes, so that a drift of the machine (heat,
+    /// neighbours) falls on all alike.
     ///
     /// # Errors
-    /// When a load or a capture fails.
-    pub fn run(upprof: &Upprof, target: &Target, rounds: usize, length: Duration) -> Result<Self> {
-        let mut pairs = Self::default();
+    /// When a load or who looks on fails.
+    pub fn run(
+        upprof: &Upprof,
+        target: &Target,
+        phases: &'static [Watching],
+        paths: &[&str],
+        rounds: usize,
+        length: Duration,
+    ) -> Result<Self> {
+        let mut pairs = Self { phases, rounds: Vec::new(), requests: 0 };
         for round in 0..rounds {
-            let mut order = [0, 1, 2];
-            order.rotate_left(round % 3);
-            if round % 2 == 1 {
+            let mut order: Vec<usize> = (0..phases.len()).collect();
+            order.rotate_left(round % phases.len());
+            // Two phases have two orders: turning and reversing would always give the same.
+            if phases.len() > 2 && round % 2 == 1 {
                 order.reverse();
             }
-            let mut costs = [0.0; 3];
+            let mut costs = vec![0.0; phases.len()];
             for which in order {
-                let (ns, requests) = one(upprof, target, PHASES[which], length)?;
+                let (ns, requests) = one(upprof, target, phases[which], paths, length)?;
                 ensure!(requests > 0, "no request was answered");
                 costs[which] = ns as f64 / requests as f64;
                 pairs.requests += requests;
@@ -52,14 +62,14 @@ impl Pairs {
         Ok(pairs)
     }
 
-    /// By how many per cent the CPU per request differs from that of the same round without a capture.
+    /// By how many per cent the CPU per request differs from that of the same round's first kind of phase.
     #[must_use]
-    pub fn difference_percent(&self, hz: u32) -> Option<Spread> {
-        let phase = PHASES.iter().position(|p| *p == Watching::Upprof(hz))?;
+    pub fn difference_percent(&self, watching: Watching) -> Option<Spread> {
+        let phase = self.phases.iter().position(|p| *p == watching)?;
         Spread::of(self.rounds.iter().map(|r| (r[phase] / r[0] - 1.0) * 100.0).collect())
     }
 
-    /// By how many per cent the rounds without a capture differ from their own median: the noise.
+    /// By how many per cent the phases that others are compared with differ from their own median: the noise.
     #[must_use]
     pub fn noise_percent(&self) -> Option<Spread> {
         let bare: Vec<f64> = self.rounds.iter().map(|r| r[0]).collect();
@@ -70,25 +80,35 @@ impl Pairs {
     /// The median CPU per request, milliseconds.
     #[must_use]
     pub fn median_ms(&self, watching: Watching) -> Option<f64> {
-        let phase = PHASES.iter().position(|p| *p == watching)?;
+        let phase = self.phases.iter().position(|p| *p == watching)?;
         Some(Spread::of(self.rounds.iter().map(|r| r[phase]).collect())?.median() / 1e6)
     }
 
     /// Requests of a mean phase.
     #[must_use]
     pub fn requests_per_phase(&self) -> u64 {
-        self.requests / (self.rounds.len() * PHASES.len()).max(1) as u64
+        self.requests / (self.rounds.len() * self.phases.len()).max(1) as u64
     }
 }
 
-/// Nanoseconds of CPU and answered requests. A capture covers the whole load.
-fn one(upprof: &Upprof, target: &Target, watching: Watching, length: Duration) -> Result<(u64, u64)> {
+/// Nanoseconds of CPU and answered requests. Who looks on does so for the whole load.
+fn one(
+    upprof: &Upprof,
+    target: &Target,
+    watching: Watching,
+    paths: &[&str],
+    length: Duration,
+) -> Result<(u64, u64)> {
     let capture = match watching {
-        Watching::Nobody => None,
         Watching::Upprof(hz) => Some(upprof.start_sampling(target.name(), hz)?),
+        Watching::Nobody | Watching::Inspect => None,
     };
     let before = worker_cpu_ns(target)?;
-    let requests = answer_load(target, length)?;
+    let _watch = match watching {
+        Watching::Inspect => Some(Watch::start(upprof, target.name())?),
+        Watching::Nobody | Watching::Upprof(_) => None,
+    };
+    let requests = answer_load(target, paths, length)?;
     let spent = worker_cpu_ns(target)?.saturating_sub(before);
     if let Some(capture) = capture {
         capture.stop()?;

@@ -1,6 +1,6 @@
 //! The demo target's workers: their CPU time by request.
 
-use crate::harness::load::{DEMO, Load};
+use crate::harness::load::Load;
 use crate::harness::target::Target;
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
@@ -12,21 +12,22 @@ use std::time::Duration;
 pub fn worker_cpu_ns(target: &Target) -> Result<u64> {
     let workers = target.workers();
     ensure!(!workers.is_empty(), "{} has no workers", target.name());
-    let mut sum = 0;
-    for pid in workers {
-        let path = format!("/proc/{pid}/schedstat");
-        let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-        sum += text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).context(path)?;
-    }
-    Ok(sum)
+    workers.into_iter().map(cpu_ns).sum()
 }
 
-/// Puts the demo's load on the target for some time, and returns how many requests were answered.
+/// CPU time of a process so far, nanoseconds.
+pub(super) fn cpu_ns(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/schedstat");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    text.split_whitespace().next().and_then(|n| n.parse().ok()).context(path)
+}
+
+/// Puts a load on the target for some time, and returns how many requests were answered.
 ///
 /// # Errors
 /// When one was answered badly.
-pub fn answer_load(target: &Target, length: Duration) -> Result<u64> {
-    let load = Load::on(target, &DEMO);
+pub fn answer_load(target: &Target, paths: &[&str], length: Duration) -> Result<u64> {
+    let load = Load::on(target, paths);
     std::thread::sleep(length);
     let answers = load.stop();
     ensure!(answers.bad == 0, "{answers:?}");

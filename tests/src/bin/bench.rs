@@ -1,13 +1,15 @@
 //! `./dev bench`: the product's numbers beside their goals, on this machine, on the demo target under
 //! its own load. Nothing here fails for being slow: a goal that is missed is printed as such.
 //!
-//! Needs root, a Docker engine and the demo images; takes about five minutes. `UPPROF_BIN` names
+//! Needs root, a Docker engine and the demo images; takes about ten minutes. `UPPROF_BIN` names
 //! another binary to measure.
 
 use anyhow::{Context, Result};
 use std::process::ExitCode;
 use std::time::Duration;
-use upprof_tests::bench::{Capture, Pairs, Row, Spread, Table, Upprof, Verdict, Watching, answer_load};
+use upprof_tests::bench::{
+    Capture, Gateway, Looks, Pairs, Row, Spread, Table, Upprof, Verdict, Watch, Watching, answer_load,
+};
 use upprof_tests::harness::load::{DEMO, Load};
 use upprof_tests::harness::target::Target;
 
@@ -18,6 +20,12 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// The default window of a capture.
 const WINDOW: Duration = Duration::from_secs(30);
 const SHORT_WINDOW: Duration = Duration::from_secs(15);
+/// Of `inspect --watch 1s`: long enough for what comes less often to come again.
+const WATCH: Duration = Duration::from_secs(120);
+const CAPTURES: [Watching; 3] = [Watching::Nobody, Watching::Upprof(99), Watching::Upprof(999)];
+/// The demo's load collects all garbage in each request: with a large heap that would be all it does.
+const GATEWAY: [&str; 4] = ["/phases", "/balancer", "/truth/kept", "/gsub"];
+const INSPECTION: [Watching; 2] = [Watching::Nobody, Watching::Inspect];
 
 fn main() -> ExitCode {
     match run() {
@@ -42,7 +50,7 @@ fn run() -> Result<Table> {
 
     let target = Target::ticking("bench");
     step("warming the target up");
-    answer_load(&target, WARM_UP)?;
+    answer_load(&target, &DEMO, WARM_UP)?;
 
     step("captures at 99 and 999 Hz");
     // The load begins before the first window does, and goes on after the last.
@@ -53,7 +61,8 @@ fn run() -> Result<Table> {
     drop(load);
 
     step(&format!("{ROUNDS} rounds of load without a capture, at 99 Hz and at 999 Hz"));
-    let pairs = Pairs::run(&upprof, &target, ROUNDS, PHASE)?;
+    let pairs = Pairs::run(&upprof, &target, &CAPTURES, &DEMO, ROUNDS, PHASE)?;
+    drop(target);
 
     let mut rows =
         vec![bpf_row(&slow, 99), bpf_row(&fast, 999), cost_row(&slow, 99, 0.3), cost_row(&fast, 999, 2.5)];
@@ -62,6 +71,7 @@ fn run() -> Result<Table> {
     let rss = slow.max_rss_bytes.max(fast.max_rss_bytes);
     rows.push(Row::at_most("launcher's largest resident set", 100.0, Some(mega(rss)), "MB"));
     rows.push(Row::at_most("static binary", 15.0, Some(mega(upprof.size()?)), "MB"));
+    rows.extend(inspect_rows(&upprof)?);
     Ok(Table(rows))
 }
 
@@ -131,25 +141,85 @@ fn cost_row(capture: &Capture, hz: u32, goal: f64) -> Row {
 }
 
 fn pair_rows(pairs: &Pairs) -> Vec<Row> {
+    let with = |hz: u32| {
+        let what = format!("worker CPU per request, capture at {hz} Hz");
+        difference_row(what, pairs, Watching::Upprof(hz), "a capture")
+    };
+    vec![bare_row("worker CPU per request, no capture", pairs), with(99), with(999)]
+}
+
+fn bare_row(what: &str, pairs: &Pairs) -> Row {
     let bare = pairs.median_ms(Watching::Nobody).map(|ms| format!("{ms:.2} ms"));
-    let mut rows =
-        vec![Row::shown("worker CPU per request, no capture", bare).remark(noise(pairs)).remark(format!(
-            "about {} requests a phase of {} s",
-            pairs.requests_per_phase(),
-            PHASE.as_secs()
-        ))];
-    for hz in [99, 999] {
-        let difference = pairs.difference_percent(hz);
-        let row = Row::shown(
-            format!("worker CPU per request, capture at {hz} Hz"),
-            difference.as_ref().map(|d| format!("{:+.2} %", d.median())),
-        );
-        rows.push(match difference {
-            Some(d) => row.remark(d.to_string()).remark(claim(&d)),
-            None => row,
-        });
+    Row::shown(what, bare).remark(noise(pairs)).remark(format!(
+        "about {} requests a phase of {} s",
+        pairs.requests_per_phase(),
+        PHASE.as_secs()
+    ))
+}
+
+fn difference_row(what: impl Into<String>, pairs: &Pairs, watching: Watching, who: &str) -> Row {
+    let difference = pairs.difference_percent(watching);
+    let row = Row::shown(what, difference.as_ref().map(|d| format!("{:+.2} %", d.median())));
+    match difference {
+        Some(d) => row.remark(d.to_string()).remark(claim(&d, who)),
+        None => row,
     }
-    rows
+}
+
+/// `upprof inspect` of a target as large as a gateway.
+fn inspect_rows(upprof: &Upprof) -> Result<Vec<Row>> {
+    step("filling a target for inspect");
+    let Gateway(target) = Gateway::start();
+    let workers = target.workers();
+    step(&format!("{ROUNDS} runs of every inspector"));
+    let looks = Looks::at(upprof, workers[0], ROUNDS)?;
+    step("inspect --watch 1s under load");
+    let load = Load::on(&target, &GATEWAY);
+    let (cpu, rounds) = Watch::start(upprof, target.name())?.cpu_percent(WATCH)?;
+    drop(load);
+    step(&format!("{ROUNDS} rounds of load without and with inspect --watch 1s"));
+    let pairs = Pairs::run(upprof, &target, &INSPECTION, &GATEWAY, ROUNDS, PHASE)?;
+
+    let mut rows = look_rows(&looks);
+    let goal = Row::at_most(
+        "inspect --watch 1s, of a CPU for each worker",
+        1.0,
+        Some(cpu / workers.len() as f64),
+        "%",
+    );
+    rows.push(goal.remark(format!("{rounds} rounds in {} s, {} workers", WATCH.as_secs(), workers.len())));
+    rows.push(bare_row("worker CPU per request, nobody inspects", &pairs));
+    let what = "worker CPU per request, inspect --watch 1s";
+    rows.push(difference_row(what, &pairs, Watching::Inspect, "inspect --watch 1s"));
+    Ok(rows)
+}
+
+fn look_rows(looks: &Looks) -> Vec<Row> {
+    let spread = |ms: &[f64]| Spread::of(ms.to_vec());
+    let told = |s: &Spread| format!("{:.2} … {:.2} ms in {} runs", s.quantile(0.0), s.max(), s.count());
+    let all = spread(&looks.all_but("objects"));
+    let mut names: Vec<(f64, &str)> =
+        looks.names().filter_map(|name| Some((spread(looks.of(name)?)?.median(), name))).collect();
+    names.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let each: Vec<String> = names.iter().map(|(ms, name)| format!("{name} {ms:.2}")).collect();
+    let objects = looks.of("objects").and_then(spread);
+    let types = looks.found("objects")["types"].as_array().cloned().unwrap_or_default();
+    let count: u64 = types.iter().filter_map(|t| t["count"].as_u64()).sum();
+    let torn = &looks.found("objects")["torn"];
+    let of_one_moment = torn.as_str().map_or_else(|| "of one moment".into(), |why| format!("torn: {why}"));
+    let median = |s: &Option<Spread>| s.as_ref().map(Spread::median);
+    let remark = |row: Row, s: &Option<Spread>| match s {
+        Some(s) => row.remark(told(s)),
+        None => row,
+    };
+    let what = "inspect, all of one worker but objects";
+    vec![
+        remark(Row::at_most(what, 300.0, median(&all), "ms"), &all)
+            .remark("300 routes, 10 dictionaries, 1,000 traces, 100 MiB of Lua heap")
+            .remark(format!("medians, ms: {}", each.join(", "))),
+        remark(Row::at_most("inspect objects", 2000.0, median(&objects), "ms"), &objects)
+            .remark(format!("{count} objects, {of_one_moment}")),
+    ]
 }
 
 fn noise(pairs: &Pairs) -> String {
@@ -164,12 +234,12 @@ fn noise(pairs: &Pairs) -> String {
 }
 
 /// What the interval allows to say, and no more.
-fn claim(difference: &Spread) -> String {
+fn claim(difference: &Spread, who: &str) -> String {
     let (low, high, _) = difference.median_interval();
     if low > 0.0 {
-        format!("a capture costs: at least {low:.2} %, at most {high:.2} %")
+        format!("{who} costs: at least {low:.2} %, at most {high:.2} %")
     } else if high < 0.0 {
-        "less with a capture than without: the machine was not quiet enough to tell".into()
+        format!("less with {who} than without: the machine was not quiet enough to tell")
     } else {
         format!("no difference that this noise lets see; not more than {high:.2} %")
     }

@@ -2,6 +2,8 @@
 
 use super::docker::Container;
 use super::run::Upprof;
+use super::target::LUA_PORT;
+use super::wait::until;
 use serde_json::Value;
 
 /// Looks once, and returns what was found of each part of one artifact.
@@ -53,10 +55,30 @@ pub fn get(target: &Container, path: &str) -> String {
     body
 }
 
+/// What a worker says of itself (`/debug/ACTION` of images/target/app/debug.lua), by its pid in the target's
+/// own pid namespace. Each question goes to any of the workers: it is asked until the right one has answered.
+///
+/// # Panics
+/// When the answer is no JSON.
+#[must_use]
+pub fn ask(target: &Container, ns_pid: u64, action: &str) -> Value {
+    let (path, query) = action.split_once('?').unwrap_or((action, ""));
+    let path = format!("/debug/{path}?{query}&pid={ns_pid}");
+    until("the worker to be the one that answers", || {
+        let body: Value = serde_json::from_str(&get(target, &path)).expect("JSON");
+        body.get("other").is_none().then_some(body)
+    })
+}
+
 /// Clients that send something, and stay connected without reading until the target ends.
 pub fn stay(target: &Container, clients: usize, request: &str) {
+    stay_at(target, LUA_PORT, clients, request);
+}
+
+/// The same at another port.
+pub fn stay_at(target: &Container, port: u16, clients: usize, request: &str) {
     let connect = format!(
-        "for i in $(seq {clients}); do exec {{fd}}<>/dev/tcp/127.0.0.1/8080; printf '{request}' >&$fd; done; sleep infinity"
+        "for i in $(seq {clients}); do exec {{fd}}<>/dev/tcp/127.0.0.1/{port}; printf '{request}' >&$fd; done; sleep infinity"
     );
     super::docker::docker(["exec", "-d", target.id(), "bash", "-c", &connect]);
 }

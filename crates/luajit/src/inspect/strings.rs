@@ -5,12 +5,14 @@ use crate::Vm;
 use crate::block::Block;
 use crate::layout::gct;
 use serde::Serialize;
-use upprof_memory::Memory;
+use upprof_memory::{Cached, Memory};
 
 /// Chains this long or longer share the last place of the histogram.
 const LONGEST: usize = 32;
 /// Chains of a sample, about.
 const MAX_SAMPLED: u32 = 1 << 15;
+/// Bytes of a copy. A table that is walked as a whole has some ten thousand strings.
+const MAX_COPY: usize = 64 << 20;
 /// LJ_MAX_STRTAB (lj_def.h).
 const MAX_SLOTS: u64 = 1 << 26;
 
@@ -122,15 +124,17 @@ impl Str {
 
 impl Strings {
     /// Walks the chains, at most `max_strings` strings; of a large table evenly chosen ones when
-    /// `sampled`. Each string is a small read.
+    /// `sampled`. Each of those is a small read, as they are all over the heap; a table that is small enough
+    /// to be walked as a whole is copied.
     ///
     /// # Errors
     /// [`NotTrusted`] when the table is none. What breaks later is told in [`Strings::torn`].
     pub fn read(mem: &dyn Memory, vm: &Vm, max_strings: u32, sampled: bool) -> Result<Self, NotTrusted> {
         let header = Header::read(mem, vm)?;
         let every = if sampled { (header.mask.saturating_add(1) / MAX_SAMPLED).max(1) } else { 1 };
+        let copy = Cached::new(mem, MAX_COPY);
         let mut walk = Walk {
-            mem,
+            mem: if sampled && every == 1 { &copy } else { mem },
             vm,
             seed: header.seed,
             left: max_strings,

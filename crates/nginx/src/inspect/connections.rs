@@ -151,7 +151,7 @@ pub fn connections(nginx: &Nginx<'_>, now_ms: u64) -> Result<Connections, Untrus
         let table = Table::read(nginx)?;
         match table.free_places() {
             Ok(free) => {
-                let (used, timers) = table.count(&free, now_ms);
+                let (used, timers) = table.count(&free, table.shift(&free)?, now_ms);
                 return Ok(Connections {
                     max: table.len,
                     free: free.len() as u64,
@@ -265,12 +265,26 @@ impl<'a> Table<'a> {
             })
     }
 
-    fn count(&self, free: &HashSet<u64>, now_ms: u64) -> (Used, ConnectionTimers) {
+    /// By how many bits a patched build has moved `idle` and `reusable` from where its version has them:
+    /// Debian 12's 1.22.1 has the bit before them that nginx itself has since 1.23.4 (`pipeline`). nginx
+    /// counts the reusable connections: the place is right where so many bits are set. Under load the
+    /// count is of a moment later than the table, so the nearest wins; when both places are as near, no
+    /// connection is told differently by them but by that moment.
+    fn shift(&self, free: &HashSet<u64>) -> Result<u64, Untrusted> {
+        let (cycle, of) = (&self.nginx.at.cycle, &self.nginx.at.connection);
+        // ngx_cycle.h: between the two are modules_used and the queue of reusable connections.
+        let counted = self.nginx.u64(self.nginx.cycle.wrapping_add(cycle.modules_n + 32))?;
+        let used = || self.places().filter(|p| !free.contains(&p.at));
+        let set = |shift| used().filter(|p| bit(p.bytes, of.reusable_bit + shift)).count() as u64;
+        Ok([0, 1].into_iter().min_by_key(|shift| set(*shift).abs_diff(counted)).unwrap_or(0))
+    }
+
+    fn count(&self, free: &HashSet<u64>, shift: u64, now_ms: u64) -> (Used, ConnectionTimers) {
         let (of, event) = (&self.nginx.at.connection, &self.nginx.at.event);
         let (mut used, mut timers) = (Used::default(), ConnectionTimers::default());
         for place in self.places().filter(|p| !free.contains(&p.at)) {
-            let idle = bit(place.bytes, of.idle_bit);
-            let waiting = bit(place.bytes, of.reusable_bit);
+            let idle = bit(place.bytes, of.idle_bit + shift);
+            let waiting = bit(place.bytes, of.reusable_bit + shift);
             let kind = match place.fd(of.fd) {
                 -1 => &mut used.without_socket,
                 _ if bit(place.read, event.accept_bit) => &mut used.listening,

@@ -12,6 +12,8 @@ use std::collections::HashSet;
 const SIGNATURE: u32 = 0x5054_5448;
 /// Longest URI that is shown.
 const MAX_URI: usize = 512;
+/// Longest method that is shown.
+const MAX_METHOD: usize = 32;
 /// A request older than this is no request: a hundred days.
 const MAX_AGE_MS: i64 = 100 * 86_400_000;
 
@@ -96,29 +98,45 @@ pub enum UpstreamState {
 /// request over HTTP/2 only what has a connection of its own, to a server behind, can be found.
 ///
 /// # Errors
-/// [`Untrusted`] when the connection table does not check out.
+/// [`Untrusted`] when the connection table does not check out, or no request does that there is: one alone may
+/// be gone while it is read, a build that has moved members refuses all.
 pub fn requests(nginx: &Nginx<'_>, now_unix_ms: u64) -> Result<Vec<Request>, Untrusted> {
     let table = Table::read(nginx)?;
     let phases = Phases::read(nginx).ok();
     let mut seen = HashSet::new();
     let mut requests = Vec::new();
+    let mut refused = None;
     for place in table.places() {
         let data = word_at(place.bytes, nginx.at.connection.data);
-        let Some(main) = main_request(nginx, data) else { continue };
-        if seen.insert(main)
-            && let Ok(Some(request)) = request(nginx, &phases, main, now_unix_ms)
-        {
-            requests.push(request);
+        let found = match main_request(nginx, data) {
+            Some(main) if seen.insert(main) => request(nginx, &phases, main, now_unix_ms),
+            None if is_request(nginx, data) => {
+                Err(Untrusted::Check { what: "r->main of a request, not one,", value: data })
+            }
+            _ => continue,
+        };
+        match found {
+            Ok(request) => requests.extend(request),
+            Err(why @ Untrusted::Check { .. }) => refused = Some(why),
+            Err(_) => {}
         }
+    }
+    if let (true, Some(why)) = (requests.is_empty(), refused) {
+        return Err(why);
     }
     requests.sort_by_key(|r| std::cmp::Reverse(r.age_ms));
     Ok(requests)
 }
 
+/// Whether a connection's `data` begins as a request does.
+fn is_request(nginx: &Nginx<'_>, data: u64) -> bool {
+    data != 0 && data.is_multiple_of(8) && nginx.u32(data) == Ok(SIGNATURE)
+}
+
 /// The main request of what a connection's `data` points at, if that is a request: it starts with its
 /// signature, and its main request is its own main request.
 pub(crate) fn main_request(nginx: &Nginx<'_>, data: u64) -> Option<u64> {
-    if data == 0 || !data.is_multiple_of(8) || nginx.u32(data).ok()? != SIGNATURE {
+    if !is_request(nginx, data) {
         return None;
     }
     let main = nginx.u64(data.wrapping_add(nginx.at.request.main)).ok()?;
@@ -160,7 +178,7 @@ fn request(
     };
     Ok(Some(Request {
         kind,
-        method: text(of.method_name, 32)?,
+        method: method(text(of.method_name, MAX_METHOD)?)?,
         host: match kind {
             Kind::Timer => String::new(),
             _ => host(nginx, &bytes)?,
@@ -185,6 +203,16 @@ fn request(
         fd: (fd >= 0).then_some(fd),
         requests_on_connection: word_at(&connection, nginx.at.connection.requests),
     }))
+}
+
+/// What nginx takes for a method (ngx_http_parse.c); in its place another text of a moved struct may stand,
+/// arguments among them.
+fn method(text: String) -> Result<String, Untrusted> {
+    let letter = |b: u8| b.is_ascii_uppercase() || b == b'_' || b == b'-';
+    match text.bytes().find(|b| !letter(*b)) {
+        None => Ok(text),
+        Some(b) => Err(Untrusted::Check { what: "a letter of r->method_name", value: b.into() }),
+    }
 }
 
 /// `headers_in.server` is set once the name was looked at; until then the header itself.

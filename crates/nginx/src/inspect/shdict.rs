@@ -126,7 +126,7 @@ pub fn dict(nginx: &Nginx<'_>, zone: &Zone, wanted: &Wanted<'_>) -> Result<Dict,
     let mut found = Err(Untrusted::None("attempt"));
     for _ in 0..ATTEMPTS {
         // Pages are kept for one attempt only: the next is to see what is there then.
-        let pages = upprof_memory::Paged::new(nginx.mem, 64 << 20);
+        let pages = upprof_memory::Cached::pages(nginx.mem, 64 << 20);
         let slab = Slab::read(nginx, zone.addr, zone.size_bytes)?;
         let walk = Walk { mem: &pages, slab, wanted };
         found = walk.dict();

@@ -34,12 +34,15 @@ struct World {
 
 impl Memory for World {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        self.reads.set(self.reads.get() + buf.len() as u64);
+        if buf.is_empty() {
+            return Ok(());
+        }
         let miss = ReadError::Unmapped { addr, len: buf.len() };
         let end = addr.checked_add(buf.len() as u64).ok_or(miss)?;
         if addr < 0x1000 || end > SHM + SHM_SIZE {
             return Err(miss);
         }
+        self.reads.set(self.reads.get() + buf.len() as u64);
         for (i, byte) in buf.iter_mut().enumerate() {
             let at = addr + i as u64;
             let word = self.words.get(&(at & !7)).copied().unwrap_or(0);
@@ -140,7 +143,8 @@ impl World {
         }
         self.put(CONNECTIONS + 24, &[9]);
         self.put(CONNECTIONS + 64, &[0x1_3000]); // listening
-        self.put(CONNECTIONS + 224, &[1 << (8 + 6)]); // idle: bit 6 of byte 225
+        self.put(CONNECTIONS + 224, &[0b11 << (8 + 6)]); // idle, reusable: bits 6 and 7 of byte 225
+        self.put(CYCLE + 176, &[1]); // reusable_connections_n
         self.put(CONNECTIONS + 2 * 240, &[CONNECTIONS + 3 * 240]);
     }
 
@@ -252,6 +256,54 @@ fn a_tree_that_does_not_hang_together_is_torn() {
     assert!(with(&world, |nginx| dict(nginx, &the_zone(nginx)?, &wanted())).is_err(), "no dictionary at all");
 }
 
+/// A request of the client; members from `start_sec` on lie `moved` bytes further than in 1.22.1, as in a
+/// build that somebody has patched a member into.
+fn with_request(moved: u64) -> World {
+    const REQUEST: u64 = 0x8_0000;
+    const TEXT: u64 = 0x8_1000;
+    let mut world = World::whole();
+    world.put(CONNECTIONS, &[REQUEST]); // data
+    world.put(REQUEST, &[0x5054_5448, CONNECTIONS]); // signature, connection
+    world.put(REQUEST + 88, &[POOL]);
+    world.put_bytes(TEXT, b"GET /a/path?token=sesame HTTP/1.1");
+    let at = REQUEST + moved;
+    world.put(at + 960, &[NOW / 1000 - 2, 500]); // start_sec, start_msec
+    world.put(at + 976, &[2, 1001]); // method, http_version
+    world.put(at + 992, &[33, TEXT, 7, TEXT + 4, 12, TEXT + 12]); // request_line, uri, args
+    world.put(at + 1040, &[0, 0, 20, TEXT + 4]); // exten, unparsed_uri
+    world.put(at + 1072, &[3, TEXT, 8, TEXT + 25]); // method_name, http_protocol
+    world.put(at + 1128, &[REQUEST]); // main
+    world
+}
+
+#[test]
+fn a_request_is_told_without_its_arguments() {
+    let found = with(&with_request(0), |nginx| requests(nginx, NOW)).expect("requests");
+    assert_eq!(found.len(), 1);
+    let request = &found[0];
+    assert_eq!(
+        (request.method.as_str(), request.uri.as_str(), request.kind),
+        ("GET", "/a/path", Kind::Client)
+    );
+    assert_eq!((request.age_ms, request.fd), (Some(1500), Some(9)));
+}
+
+/// Kong and APISIX patch nginx: where members were added, nothing is shown, least of all arguments as a path.
+#[test]
+fn requests_of_a_patched_nginx_are_refused() {
+    for moved in [8, 16, 24, 32, 48, 64, 128] {
+        let refused = with(&with_request(moved), |nginx| requests(nginx, NOW));
+        assert!(matches!(refused, Err(Untrusted::Check { .. })), "{moved}: {refused:?}");
+    }
+    // One that looks at itself as its main request all the same.
+    for moved in [8_u64, 16, 24, 32, 48] {
+        let mut world = with_request(moved);
+        world.put(0x8_0000 + 1128, &[0x8_0000]);
+        let found = with(&world, |nginx| requests(nginx, NOW));
+        assert!(found.is_err() || found.as_ref().is_ok_and(Vec::is_empty), "{moved}: {found:?}");
+    }
+}
+
 #[test]
 fn places_of_the_connection_table_are_told_by_use() {
     let found = with(&World::whole(), |nginx| connections(nginx, 0)).expect("connections");
@@ -270,6 +322,25 @@ fn places_of_the_connection_table_are_told_by_use() {
         world.put(at, &[value]);
         let refused = with(&world, |nginx| connections(nginx, 0));
         assert!(matches!(refused, Err(Untrusted::Check { .. })), "{at:#x} = {value:#x}: {refused:?}");
+    }
+}
+
+/// Debian 12 has patched a bit into `ngx_connection_t` of 1.22.1, before `idle` and `reusable`.
+#[test]
+fn bits_that_a_patch_has_moved_are_found_by_what_nginx_counts() {
+    const OUTGOING: u64 = CONNECTIONS + 240;
+    let uses = |moved: u64| {
+        let mut world = World::whole();
+        world.put(CONNECTIONS + 224, &[0b11 << (8 + 6 + moved)]);
+        // A connection to a server behind, kept: idle, but nothing that nginx may close for want of places.
+        world.put(OUTGOING + 24, &[12]);
+        world.put(OUTGOING + 200, &[5]); // number
+        world.put(OUTGOING + 224, &[1 << (8 + 6 + moved)]);
+        with(&world, |nginx| connections(nginx, 0)).expect("connections").used
+    };
+    for moved in [0, 1] {
+        let used = uses(moved);
+        assert_eq!((used.client_waiting, used.outgoing_idle, used.outgoing_active), (1, 1, 0), "{moved}");
     }
 }
 
@@ -309,6 +380,17 @@ fn the_loaded_configuration_comes_without_its_secrets() {
     let files = with(&World::whole(), loaded).expect("files");
     assert_eq!(files.len(), 1);
     assert_eq!((files[0].path.as_str(), files[0].text.as_str()), ("/etc/n.cnf", "set $admin_key [hidden];"));
+}
+
+/// A build without --with-debug: what there is, is the name of the file.
+#[test]
+fn a_build_that_keeps_no_configuration_says_so_and_names_the_file() {
+    let mut world = World::whole();
+    world.put(CYCLE + 272, &[0x1_5000, 0, 24]); // config_dump
+    world.put(CYCLE + 536, &[10, 0x1_5100]); // conf_file
+    let kept = with(&world, loaded);
+    assert_eq!(kept, Err(Untrusted::None("loaded configuration kept in this build")));
+    assert_eq!(with(&world, path).as_deref(), Ok("/etc/n.cnf"));
 }
 
 #[test]

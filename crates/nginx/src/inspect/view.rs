@@ -2,7 +2,7 @@
 
 use crate::inspect::structs::Structs;
 use crate::layout::NoLayout;
-use upprof_memory::{Memory, ReadError};
+use upprof_memory::{Cached, Memory, ReadError};
 
 /// Why something of nginx is not shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,8 @@ pub(crate) struct Module {
 pub(crate) const HTTP_MODULE: u64 = 0x5054_5448;
 /// auto/modules makes about 60, Debian with every package about 100.
 const MAX_MODULES: u64 = 1024;
+/// Copies of pages with modules and their names.
+const MAX_PAGES: usize = 4 << 20;
 /// Names of modules, zones, addresses.
 pub(crate) const MAX_NAME: usize = 256;
 
@@ -84,10 +86,12 @@ impl<'a> Nginx<'a> {
             0 => return Err(Untrusted::None("cycle: nginx has not read its configuration yet")),
             cycle => cycle,
         };
-        let mut nginx = Self { mem, symbol, name, at, cycle, modules: Vec::new() };
-        nginx.modules = nginx.read_modules(core)?;
-        nginx.check_containers()?;
-        Ok(nginx)
+        // Many small things that lie close together, and that nobody reads again after this.
+        let pages = Cached::pages(mem, MAX_PAGES);
+        let checked = Nginx { mem: &pages, symbol, name, at, cycle, modules: Vec::new() };
+        let modules = checked.read_modules(core)?;
+        checked.check_containers()?;
+        Ok(Self { mem, symbol, name, at: checked.at, cycle, modules })
     }
 
     fn read_modules(&self, core: u64) -> Result<Vec<Module>, Untrusted> {

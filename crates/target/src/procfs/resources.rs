@@ -1,6 +1,8 @@
 //! What a process uses, and what its control group lets it use.
 
 use super::{Proc, ProcError, SMALL, error};
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Open files of one process that are counted.
@@ -82,26 +84,35 @@ impl Proc {
     /// [`ProcError`] when the process cannot be looked at, or no root shows its group.
     pub fn cpu_quota(&self, pid: u32, roots: &[&Path]) -> Result<CpuQuota, ProcError> {
         let groups = self.cgroups(pid)?;
-        let hidden =
-            || error(pid, "its control group", &std::io::Error::from(std::io::ErrorKind::Unsupported));
+        let hidden = || error(pid, "its control group", &std::io::Error::from(ErrorKind::Unsupported));
         let folders = roots.iter().flat_map(|root| groups.folders(root, "cpu"));
         folders.filter(|folder| holds(folder, pid)).find_map(|folder| quota(&folder)).ok_or_else(hidden)
     }
 
-    /// The TCP sockets that listen in a process's network namespace.
+    /// What tells a process's network namespace apart; `None` when it may not be looked at.
+    #[must_use]
+    pub fn network(&self, pid: u32) -> Option<PathBuf> {
+        std::fs::read_link(self.path(pid, "ns/net")).ok()
+    }
+
+    /// The TCP sockets that listen in a process's network namespace, with those of IPv6 or without: to
+    /// the end of either the kernel looks through the whole machine's table of connections.
     ///
     /// # Errors
     /// [`ProcError`].
-    pub fn listen_queues(&self, pid: u32) -> Result<Vec<ListenQueue>, ProcError> {
+    pub fn listen_queues(&self, pid: u32, ipv6: bool) -> Result<Vec<ListenQueue>, ProcError> {
         /// A line is 150 bytes; this is 400,000 of them.
         const MAX_TABLE: u64 = 64 << 20;
+        /// As much as the kernel gives at once.
+        const AT_ONCE: usize = 4096;
         let mut all = Vec::new();
-        for what in ["net/tcp", "net/tcp6"] {
-            match self.read(pid, what, MAX_TABLE) {
-                Ok(table) => all.extend(listening(&String::from_utf8_lossy(&table))),
+        for what in ["net/tcp", "net/tcp6"].into_iter().take(1 + usize::from(ipv6)) {
+            let table = File::open(self.path(pid, what));
+            match table.and_then(|t| listening(BufReader::with_capacity(AT_ONCE, t.take(MAX_TABLE)))) {
+                Ok(some) => all.extend(some),
                 // Without IPv6 there is no such file.
-                Err(ProcError::Gone { .. }) if what == "net/tcp6" => {}
-                Err(e) => return Err(e),
+                Err(e) if e.kind() == ErrorKind::NotFound && what == "net/tcp6" => {}
+                Err(e) => return Err(error(pid, what, &e)),
             }
         }
         Ok(all)
@@ -159,14 +170,19 @@ fn quota(folder: &Path) -> Option<CpuQuota> {
 }
 
 /// `sl local remote state tx:rx tr:tm retransmits uid timeout inode …`; 0A listens.
-fn listening(table: &str) -> Vec<ListenQueue> {
-    let line = |line: &str| {
+/// Listening sockets come before all others (tcp_ipv4.c, `tcp_seq_start`), of which there may be very many:
+/// they are not read.
+fn listening(table: impl BufRead) -> std::io::Result<Vec<ListenQueue>> {
+    let mut all = Vec::new();
+    // The first line names the columns.
+    for line in table.lines().skip(1) {
+        let line = line?;
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [_, _, _, "0A", queues, _, _, _, _, inode, ..] = fields[..] else { return None };
-        let waiting = u64::from_str_radix(queues.split_once(':')?.1, 16).ok()?;
-        Some(ListenQueue { inode: inode.parse().ok()?, waiting })
-    };
-    table.lines().filter_map(line).collect()
+        let [_, _, _, "0A", queues, _, _, _, _, inode, ..] = fields[..] else { break };
+        let waiting = queues.split_once(':').and_then(|(_, rx)| u64::from_str_radix(rx, 16).ok());
+        all.extend(waiting.zip(inode.parse().ok()).map(|(waiting, inode)| ListenQueue { inode, waiting }));
+    }
+    Ok(all)
 }
 
 /// Two lines that start with `TcpExt:`: names, then numbers.
@@ -251,9 +267,10 @@ mod tests {
     fn listening_sockets_and_what_they_lost() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
              0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000     0        0 4711 1 0\n\
-             1: 0100007F:1F90 0100007F:9C40 01 00000000:00000009 00:00000000 00000000     0        0 4712 1 0\n\
-             2: broken 0A\n";
-        assert_eq!(listening(table), [ListenQueue { inode: 4711, waiting: 3 }]);
+             1: 0100007F:1F90 00000000:0000 0A 00000000:broken 00:00000000 00000000     0        0 4710 1 0\n\
+             2: 0100007F:1F90 0100007F:9C40 01 00000000:00000009 00:00000000 00000000     0        0 4712 1 0\n";
+        let found = listening(table.as_bytes()).unwrap();
+        assert_eq!(found, [ListenQueue { inode: 4711, waiting: 3 }]);
         let netstat = "TcpExt: A ListenOverflows ListenDrops Z\nTcpExt: 1 2 3 4\nIpExt: A\nIpExt: 9\n";
         assert_eq!(losses(netstat), Some(ListenLosses { overflows: 2, drops: 3 }));
         assert_eq!(losses("TcpExt: A\nTcpExt: 1\n"), None);
@@ -266,7 +283,7 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let inode = proc.socket_inode(me, u32::try_from(socket.as_raw_fd()).unwrap()).unwrap();
         let queue = |proc: &Proc| {
-            proc.listen_queues(me).unwrap().into_iter().find(|q| q.inode == inode).unwrap().waiting
+            proc.listen_queues(me, false).unwrap().into_iter().find(|q| q.inode == inode).unwrap().waiting
         };
         assert_eq!(queue(&proc), 0);
         let _waiting = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 use upprof_nginx::inspect::{ConfigFile, Nginx, Untrusted, loaded, path, redact};
 use upprof_report::inspect::{Part, Subject, Table};
-use upprof_target::{FileError, Root};
+use upprof_target::{FileError, ProcessInfo, Root};
 
 /// Nothing to remember.
 pub(super) struct ConfigInspector;
@@ -50,7 +50,7 @@ impl Inspector for ConfigInspector {
         of_one(world, |process, nginx| {
             let (from, files) = match loaded(nginx) {
                 Ok(files) => (From::Memory, files),
-                Err(Untrusted::None(_)) => from_file(process, &path(nginx)?)?,
+                Err(Untrusted::None(_)) => from_file(&process.info, &path(nginx)?)?,
                 Err(e) => return Err(e),
             };
             let hidden = files.iter().map(|f| f.hidden).sum();
@@ -102,10 +102,10 @@ fn configure_arguments(world: &World<'_>, process: &Process) -> Option<String> {
     world.library().text_of(&process.space, CORE, "configure arguments:")
 }
 
-fn from_file(process: &Process, path: &str) -> Result<(From, Vec<ConfigFile>), Untrusted> {
+fn from_file(process: &ProcessInfo, path: &str) -> Result<(From, Vec<ConfigFile>), Untrusted> {
     const MAX: u64 = 4 << 20;
     let read = || -> Result<(Vec<u8>, Option<SystemTime>), FileError> {
-        let root = Root::at(&Path::new("/proc").join(process.info.pid.to_string()).join("root"))?;
+        let root = Root::at(&Path::new("/proc").join(process.pid.to_string()).join("root"))?;
         let changed = root.open(Path::new(path))?.metadata().and_then(|m| m.modified()).ok();
         Ok((root.read(Path::new(path), MAX)?, changed))
     };
@@ -116,10 +116,38 @@ fn from_file(process: &Process, path: &str) -> Result<(From, Vec<ConfigFile>), U
 }
 
 /// When the process started, by the host's clock.
-fn started(process: &Process) -> Option<SystemTime> {
+fn started(process: &ProcessInfo) -> Option<SystemTime> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let uptime = std::time::Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
     let ticks = rustix::param::clock_ticks_per_second();
-    let start = std::time::Duration::from_secs_f64(process.info.start_time_ticks as f64 / ticks as f64);
+    let start = std::time::Duration::from_secs_f64(process.start_time_ticks as f64 / ticks as f64);
     SystemTime::now().checked_sub(uptime.checked_sub(start)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// What a build without --with-debug is answered by: no such build has a layout that is known.
+    #[test]
+    fn a_file_says_whether_it_was_changed_since_the_process_started() {
+        let me = upprof_target::Proc::default().processes_of_pid(std::process::id()).expect("ourselves");
+        let me = me.iter().find(|p| p.pid == std::process::id()).expect("ourselves");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "proxy_set_header Authorization \"Basic c2VjcmV0\";").expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let hour = Duration::from_secs(3600);
+        for (modified, changed) in
+            [(SystemTime::now() + hour, true), (SystemTime::now() - 1000 * hour, false)]
+        {
+            file.as_file().set_modified(modified).expect("its own time");
+            let (from, files) = from_file(me, path).expect("it can be read");
+            assert!(matches!(from, From::File { changed_since } if changed_since == changed), "{modified:?}");
+            assert_eq!(files.len(), 1);
+            assert_eq!((files[0].hidden, files[0].path.as_str()), (1, path));
+            assert!(!files[0].text.contains("c2VjcmV0"), "{}", files[0].text);
+        }
+        assert!(from_file(me, "/no/such/file").is_err());
+    }
 }

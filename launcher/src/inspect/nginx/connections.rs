@@ -4,10 +4,12 @@ use super::{monotonic_ms, of_workers, unix_ms};
 use crate::inspect::world::{Process, World};
 use crate::inspect::{Ask, Inspector};
 use serde::Serialize;
+use std::path::PathBuf;
 use upprof_nginx::inspect::{
-    Connections, Kind, Left, Request, Upstream, UpstreamState, connections, requests,
+    Connections, Kind, Left, Listener, Request, Upstream, UpstreamState, connections, requests,
 };
 use upprof_report::inspect::{Cell, Part, Subject, Table};
+use upprof_target::{ListenLosses, ListenQueue};
 
 /// Nothing to remember.
 pub(super) struct ConnectionsInspector;
@@ -35,13 +37,40 @@ struct Queue {
     waiting: Option<u64>,
 }
 
-impl Seen {
-    fn of(world: &World<'_>, process: &Process, connections: Connections) -> Self {
+/// What the kernel says of a network namespace. All workers of a container have the same one, which is
+/// read once a look.
+struct Network {
+    namespace: Option<PathBuf>,
+    listening: Vec<ListenQueue>,
+    losses: Option<ListenLosses>,
+}
+
+impl Network {
+    fn of<'n>(
+        known: &'n mut Vec<Self>,
+        world: &World<'_>,
+        process: &Process,
+        listeners: &[Listener],
+    ) -> &'n Self {
         let (proc, pid) = (&world.target.proc, process.info.pid);
-        let tcp = proc.listen_queues(pid).unwrap_or_default();
+        let namespace = proc.network(pid);
+        let same = known.iter().position(|n| n.namespace.is_some() && n.namespace == namespace);
+        let i = same.unwrap_or_else(|| {
+            let ipv6 = listeners.iter().any(|l| l.address.starts_with('['));
+            let listening = proc.listen_queues(pid, ipv6).unwrap_or_default();
+            known.push(Self { namespace, listening, losses: proc.listen_losses(pid).ok() });
+            known.len() - 1
+        });
+        &known[i]
+    }
+}
+
+impl Seen {
+    fn of(world: &World<'_>, process: &Process, connections: Connections, network: &Network) -> Self {
+        let (proc, pid) = (&world.target.proc, process.info.pid);
         let waiting = |fd: i32| {
             let inode = proc.socket_inode(pid, u32::try_from(fd).ok()?)?;
-            tcp.iter().find(|q| q.inode == inode).map(|q| q.waiting)
+            network.listening.iter().find(|q| q.inode == inode).map(|q| q.waiting)
         };
         let queues = connections.listeners.iter().map(|l| Queue {
             address: l.address.clone(),
@@ -49,12 +78,11 @@ impl Seen {
             waiting: waiting(l.fd),
         });
         let queues = queues.collect();
-        let losses = proc.listen_losses(pid).ok();
         Self {
             connections,
             queues,
-            listen_overflows: losses.map(|l| l.overflows),
-            listen_drops: losses.map(|l| l.drops),
+            listen_overflows: network.losses.map(|l| l.overflows),
+            listen_drops: network.losses.map(|l| l.drops),
         }
     }
 }
@@ -65,7 +93,12 @@ impl Inspector for ConnectionsInspector {
     const ABOUT: &'static str = "places of the connection table by use, listening sockets, connection timers";
 
     fn look(&mut self, world: &World<'_>, _ask: &Ask) -> Vec<Part<Seen>> {
-        of_workers(world, |process, nginx| Ok(Seen::of(world, process, connections(nginx, monotonic_ms())?)))
+        let mut networks = Vec::new();
+        of_workers(world, |process, nginx| {
+            let connections = connections(nginx, monotonic_ms())?;
+            let network = Network::of(&mut networks, world, process, &connections.listeners);
+            Ok(Seen::of(world, process, connections, network))
+        })
     }
 
     fn tables(found: &[(&Subject, &Seen)]) -> Vec<Table> {
