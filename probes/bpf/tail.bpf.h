@@ -79,12 +79,10 @@ NOINLINE int tail_taken(struct walk *w, const struct process_info *p)
 
 	if (t->process != p->id || t->ip != w->ip || t->sp != w->sp || !tail_holds(w, t) ||
 	    w->n_native + t->n >= MAX_NATIVE_FRAMES) {
-		
 		w->tail_slot = slot;
 		tail_begin(w, t);
 		return 0;
 	}
-	
 	emit(w, frame_word(FRAME_NATIVE_CALL, t->ip, 0), 0, 0);
 	for (u32 i = 0; i < TAIL_FRAMES && i < t->n; i++)
 		emit(w, frame_word(FRAME_NATIVE_CALL, t->frames[i].ip, 0), 0, 0);
