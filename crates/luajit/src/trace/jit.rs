@@ -41,24 +41,37 @@ impl Jit {
         self.traces
     }
 
-    /// Every trace there is now, by number. One read a trace.
+    /// Every trace there is now, by number. One read of the list, and one a trace.
     #[must_use]
     pub fn all(&self, mem: &dyn Memory, vm: &Vm) -> Vec<Trace> {
-        let Ok(size) = mem.u32(self.traces.wrapping_add(SIZETRACE)) else { return Vec::new() };
-        (1..size.min(MAX_TRACES)).filter_map(|number| self.trace(mem, vm, number)).collect()
+        let one = usize::from(vm.fixed.ref_size);
+        let Some((array, size)) = self.array(mem) else { return Vec::new() };
+        let bytes = size.min(MAX_TRACES) as usize * one;
+        let Ok(entries) = mem.bytes(array, bytes, bytes) else { return Vec::new() };
+        let entry = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let numbered = entries.chunks_exact(one).map(entry).zip(0..).skip(1);
+        numbered
+            .filter(|(at, _)| *at != 0)
+            .filter_map(|(at, number)| Trace::read(mem, vm, at, number))
+            .collect()
     }
 
     /// Trace `number`, if there is one now.
     #[must_use]
     pub fn trace(&self, mem: &dyn Memory, vm: &Vm, number: u32) -> Option<Trace> {
-        let head = mem.bytes(self.traces, 16, 16).ok()?;
-        let array = u64::from_le_bytes(head[..8].try_into().ok()?);
-        let size = u32::from_le_bytes(head[SIZETRACE as usize..].try_into().ok()?);
+        let (array, size) = self.array(mem)?;
         if number == 0 || number >= size {
             return None;
         }
         let entry = array.wrapping_add(u64::from(number) * u64::from(vm.fixed.ref_size));
         Trace::read(mem, vm, some_reference(mem, vm, entry)?, number)
+    }
+
+    /// The list's address and how many entries it has, the first of which is never used.
+    fn array(&self, mem: &dyn Memory) -> Option<(u64, u32)> {
+        let head = mem.bytes(self.traces, 16, 16).ok()?;
+        let size = u32::from_le_bytes(head[SIZETRACE as usize..].try_into().ok()?);
+        Some((u64::from_le_bytes(head[..8].try_into().ok()?), size))
     }
 
     /// The areas that hold the machine code of all traces, and their exits. `None` where the list was not
