@@ -355,20 +355,19 @@ INLINE int base_inside(const struct walk *w, const struct lua_vm *vm, u64 base)
 
 /*
  * The bytecode address that `pc` stands for in the function known last, or 0: an address in its bytecode, or
- * in a trace that starts at a return of it. Such a trace keeps the return in GCtrace.startins, where an exit to
- * it leaves PC; the real address is startpc (lj_debug.c).
+ * in a trace that starts at a return of it. Such a trace keeps the return in GCtrace.startins, and an exit to
+ * it leads PC there, and then behind it; the real address is startpc (lj_debug.c). Objects are aligned to 8.
  */
 INLINE u64 bytecode_of(const struct walk *w, const struct lua_vm *vm, u64 pc)
 {
 	const struct lua_known *k = &w->known;
-	u64 end = k->pc + 4 * (u64)k->sizebc, start = 0;
+	u64 end = k->pc + 4 * (u64)k->sizebc, start = 0, into = pc - vm->layout.tr_startins;
 
 	if (pc >= k->pc && pc <= end)
 		return pc;
-	if (!pc || read_user(&start, vm->layout.gc64 ? 8 : 4,
-			     pc - 4 - vm->layout.tr_startins + vm->layout.tr_startpc))
+	if (!pc || read_user(&start, vm->layout.gc64 ? 8 : 4, (into & ~7ULL) + vm->layout.tr_startpc))
 		return 0;
-	return start >= k->pc && start < end ? start + 4 : 0;
+	return start >= k->pc && start < end ? start + (into & 4) : 0;
 }
 
 /* Takes the frame with this base as the leaf's, at this bytecode address (0 unknown). */

@@ -103,6 +103,10 @@ fn a_patched_return_is_led_back_to_its_function() {
         let mut frames = vec!["@helper", "[GC]"];
         frames.extend(BELOW);
         expect(m, VmState::Gc, &frames);
+        // Before the return has been fetched, PC is at it.
+        m.save_pc(patched - 4);
+        frames[2] = "lua inner:2";
+        expect(m, VmState::Gc, &frames);
         // A PC that is neither in the function nor in a trace that starts there has no line.
         m.save_pc(patched + 4);
         frames[2] = "lua inner:?";

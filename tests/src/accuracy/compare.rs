@@ -51,7 +51,7 @@ impl Stop<'_> {
             self.compare_between(settled, tally);
             return;
         }
-        if self.seen.undecided.is_some() {
+        if self.seen.undecided.is_some() || (self.seen.leaf.is_none() && !self.seen.root) {
             tally.undecided += 1;
             tally.disagreements.push(self.describe("undecided"));
             return;
@@ -145,7 +145,7 @@ impl Stop<'_> {
 
     /// What no stack of this process can be.
     fn impossible(&self, heap: &mut Heap) -> Option<String> {
-        let decided = self.seen.undecided.is_none() && self.settled.is_none();
+        let decided = self.seen.undecided.is_none() && self.settled.is_none() && self.seen.root;
         let code_from = self.view.layout().proto.size;
         if decided && self.seen.leaf.is_none() && self.items.iter().any(is_lua) {
             return Some("Lua where none runs".into());
