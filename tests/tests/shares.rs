@@ -158,7 +158,7 @@ fn lines_of_compiled_code_are_inside_their_functions() {
         let output = file.path().to_str().expect("UTF-8");
         capture(&target, path, 0.3, &["record", "--lines", "-o", output]);
         let stacks = Stacks::parse(&std::fs::read_to_string(file.path()).expect("folded stacks"));
-        let (mut samples, mut inside) = (0, 0);
+        let (mut samples, mut inside, mut doubtful) = (0, 0, 0);
         for stack in &stacks.0 {
             let Some(trace) = stack.frames.iter().position(|f| f.starts_with("[trace ")) else { continue };
             let Some((file, definition, line)) = stack.frames[..trace].last().and_then(|f| place(f)) else {
@@ -169,15 +169,19 @@ fn lines_of_compiled_code_are_inside_their_functions() {
             }
             samples += stack.count;
             let range = definition..=sources.end(file, definition);
-            if line.is_some_and(|line| range.contains(&line)) {
-                inside += stack.count;
-            } else {
-                println!("{path}: {:?}", &stack.frames[..=trace]);
+            match line {
+                Some(line) if range.contains(&line) => inside += stack.count,
+                // Said not to be known: the trace was replaced before its snapshots could be read, say.
+                None => doubtful += stack.count,
+                Some(_) => println!("{path}: {:?}", &stack.frames[..=trace]),
             }
         }
-        println!("{path}: {inside} of {samples} samples in traces are at a line inside their function");
+        println!(
+            "{path}: of {samples} samples in traces {inside} are at a line inside their function, {doubtful} without"
+        );
         assert!(samples > 300, "{path}: only {samples} samples in traces");
-        assert_eq!(inside, samples, "{path}");
+        assert_eq!(inside + doubtful, samples, "{path}");
+        assert!(doubtful * 200 <= samples, "{path}: {doubtful} of {samples} samples without a line");
     }
 }
 
