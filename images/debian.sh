@@ -42,5 +42,6 @@ fetch() {
     logged chroot "$work/root" sh -c "apt-get -o Acquire::Check-Valid-Until=false update -qq && mkdir /src && cd /src && apt-get source -qq $*"
 }
 
-# inside SCRIPT: runs it in $work/root; it leaves its results in $OUT, which is $work/root/out.
-inside() { logged chroot "$work/root" env OUT=/out bash -euc "$(cat "$1")"; }
+# inside SCRIPT: runs it in $work/root, with files of its own in $OWN, which is $work/root/src/own; it leaves its
+# results in $OUT, which is $work/root/out.
+inside() { logged chroot "$work/root" env OWN=/src/own OUT=/out bash -euc "$(cat "$1")"; }

@@ -33,11 +33,14 @@ docker image inspect "$base" >/dev/null 2>&1 || docker import "$tree" "$base" >/
 overlay=
 if [ "$suite" != "$name" ]; then
     script=$here/source/$name.sh
-    overlay=$cache/source-$name-$(hashed "$tools" "$sources" "$(cat "$script")").tar
+    shopt -s nullglob
+    own=("$here/source/$name"/*) # files of the script's own, if it has a folder
+    overlay=$cache/source-$name-$(hashed "$tools" "$sources" "$(cat "$script" "${own[@]}")").tar
     if [ ! -e "$overlay" ]; then
         say "building $name from Debian's sources (some minutes, once)"
         bootstrap "$suite" "$tools"
         fetch "$sources"
+        [ ${#own[@]} -eq 0 ] || cp -r "$here/source/$name" "$work/root/src/own"
         inside "$script"
         keep "$work/root/out" "$overlay"
     fi
