@@ -46,6 +46,23 @@ function M.coroutine_nested_entry()
     assert(coroutine.resume(outer))
 end
 
+local function wrapped_coroutine_body(rounds)
+    for _ = 1, rounds do
+        local x = 0
+        for i = 1, 5000 do
+            x = (x * 3 + i) % 65536
+        end
+        coroutine.yield(x)
+    end
+end
+
+function M.coroutine_wrap_entry()
+    local next_value = coroutine.wrap(wrapped_coroutine_body)
+    for _ = 1, 4 do
+        assert(next_value(4))
+    end
+end
+
 local create, resume, yield = coroutine._create, coroutine._resume, coroutine._yield
 
 local function raw_coroutine_inner()

@@ -37,6 +37,7 @@ local mechanisms = {
 
     ["/coroutine"] = coroutines.coroutine_consumer,
     ["/coroutine/nested"] = coroutines.coroutine_nested_entry,
+    ["/coroutine/wrap"] = coroutines.coroutine_wrap_entry,
     ["/coroutine/raw"] = coroutines.raw_coroutine_entry,
     ["/thread"] = coroutines.light_thread_entry,
 

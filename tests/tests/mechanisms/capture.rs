@@ -10,7 +10,7 @@ use upprof_tests::harness::target::Target;
 
 /// Every mechanism by its own path. A VM for each request (`/fresh_vm`) is left out: that VM is not found
 /// by nginx's symbols, so its Lua is not shown.
-const PATHS: [&str; 26] = [
+const PATHS: [&str; 27] = [
     "/recursion",
     "/deep",
     "/pcall",
@@ -27,6 +27,7 @@ const PATHS: [&str; 26] = [
     "/jit/ffi",
     "/coroutine",
     "/coroutine/nested",
+    "/coroutine/wrap",
     "/coroutine/raw",
     "/thread",
     "/ffi/call",

@@ -2,7 +2,7 @@
 //! and the light threads of ngx_lua, which its scheduler runs one by one.
 
 use crate::capture::{
-    CAPTURE, COROUTINES, MIN_SAMPLES, TO_CONTENT, always_called_by, always_through, entry, lua, then,
+    ANY_C, CAPTURE, COROUTINES, MIN_SAMPLES, TO_CONTENT, always_called_by, always_through, entry, lua, then,
 };
 
 /// By which name ngx_lua's own is in the table `coroutine`; what applications call leads there by a tail
@@ -43,6 +43,18 @@ fn coroutines_of_ngx_lua_are_above_who_resumed_them() {
     for body in [body, outer, inner] {
         begins_above(&body, "[coroutine]", &[RESUME]);
         always_through(&body, &TO_CONTENT);
+    }
+}
+
+/// What `coroutine.wrap` returns is a function of ngx_lua's that Lua has no name for.
+#[test]
+fn wrapped_coroutines_are_above_who_called_them() {
+    let body = lua("wrapped_coroutine_body", COROUTINES);
+    always_called_by(&body, &[then(entry("M.coroutine_wrap_entry", COROUTINES), &[ANY_C])]);
+    always_through(&body, &TO_CONTENT);
+    for stack in CAPTURE.stacks.with(&body) {
+        let mark = stack.frames.iter().rposition(|f| f == "[coroutine]");
+        assert_eq!(mark.map(|at| &stack.frames[at + 1]), Some(&body), "{:#?}", stack.frames);
     }
 }
 
