@@ -70,6 +70,9 @@ pub const TARGETS: [Matter; 7] = [
     },
 ];
 
+/// The one target whose nginx has a stream module with a VM of its own.
+const STREAM: &str = "static";
+
 impl Matter {
     /// Its image, where it has one.
     #[must_use]
@@ -81,6 +84,9 @@ impl Matter {
     #[must_use]
     pub fn works(&self) -> &'static [Work] {
         match self.host {
+            Host::Nginx if self.name == STREAM => {
+                &[Work::Interpreted, Work::Compiled, Work::FreshVm, Work::Stream, Work::Demo]
+            }
             Host::Nginx => &[Work::Interpreted, Work::Compiled, Work::FreshVm, Work::Demo],
             Host::Program => &[Work::Interpreted, Work::Compiled],
         }
@@ -96,12 +102,14 @@ pub enum Work {
     Compiled,
     /// A VM for each request (`lua_code_cache off`).
     FreshVm,
+    /// The stream module's VM, interpreted and compiled.
+    Stream,
     /// All mechanisms mixed, with machine code of PCRE, a VM for each request, and every phase.
     Demo,
 }
 
 impl Work {
-    /// The paths to ask for, in turn.
+    /// The paths to ask for, in turn; the stream module does not read them.
     #[must_use]
     pub fn paths(self) -> &'static [&'static str] {
         match self {
@@ -119,6 +127,7 @@ impl Work {
                 "/finalizer",
                 "/coroutine",
                 "/coroutine/nested",
+                "/coroutine/wrap",
                 "/coroutine/raw",
                 "/thread",
                 "/strings",
@@ -129,6 +138,7 @@ impl Work {
                 &["/jit/loop", "/jit/recursion", "/jit/inline", "/jit/branches", "/jit/ffi", "/jit/garbage"]
             }
             Self::FreshVm => &["/fresh_vm"],
+            Self::Stream => &["/"],
             Self::Demo => &crate::harness::load::DEMO,
         }
     }
@@ -140,6 +150,7 @@ impl Work {
             Self::Interpreted => "interpreted",
             Self::Compiled => "compiled",
             Self::FreshVm => "VM per request",
+            Self::Stream => "stream",
             Self::Demo => "demo",
         }
     }

@@ -67,7 +67,11 @@ impl Subject {
     fn work(&mut self, work: Work) -> Busy<'_> {
         match self {
             Self::Nginx(target) => {
-                let busy = Busy::Load { _load: Load::on_all_workers(target, work.paths()) };
+                let load = match work {
+                    Work::Stream => Load::stream(target),
+                    _ => Load::on_all_workers(target, work.paths()),
+                };
+                let busy = Busy::Load { _load: load };
                 target.burn(0.5);
                 busy
             }

@@ -1,7 +1,7 @@
 //! Requests: the load generator in the target's own network.
 
 use super::docker::Container;
-use super::target::{LUA_PORT, PLAIN_PORT};
+use super::target::{LUA_PORT, PLAIN_PORT, STREAM_PORT};
 
 /// The image of the load; `./dev target` makes it.
 const IMAGE: &str = "upprof-load";
@@ -42,6 +42,12 @@ impl Load {
     #[must_use]
     pub fn without_lua(target: &Container) -> Self {
         Self::with(target, PLAIN_PORT, "4", &["/"])
+    }
+
+    /// On the stream module's server, which closes each connection when it has answered: each worker gets some.
+    #[must_use]
+    pub fn stream(target: &Container) -> Self {
+        Self::with(target, STREAM_PORT, "4", &["/"])
     }
 
     fn with(target: &Container, port: u16, connections: &str, paths: &[&str]) -> Self {

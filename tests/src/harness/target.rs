@@ -11,6 +11,8 @@ pub const IMAGE: &str = "upprof-target";
 pub const LUA_PORT: u16 = 8080;
 /// Port of a server without any Lua.
 pub const PLAIN_PORT: u16 = 8081;
+/// Port of the stream module's server, in the image `static` only.
+pub const STREAM_PORT: u16 = 8082;
 
 /// A running target that serves.
 #[derive(Debug)]

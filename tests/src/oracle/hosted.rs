@@ -120,10 +120,14 @@ impl Library {
         };
         let code = Code { mapped, files: &self.files };
         if symbol("ngx_cycle").is_some() {
-            let state = lua_state(memory, &symbol, Owner::Http)?;
-            return Ok(vec![
-                attach(memory, &code, state, None).context("the product does not know this VM")?,
-            ]);
+            let mut vms = Vec::new();
+            for owner in [Owner::Http, Owner::Stream] {
+                let Ok(state) = lua_state(memory, &symbol, owner) else { continue };
+                let vm = attach(memory, &code, state, None);
+                vms.push(vm.with_context(|| format!("the product does not know the VM of {owner}"))?);
+            }
+            ensure!(!vms.is_empty(), "nginx has no VM");
+            return Ok(vms);
         }
         let data = |m: &&Mapping| m.write && !m.exec && !matches!(m.path, MapPath::File { .. });
         let ranges: Vec<Range<u64>> = maps.iter().filter(data).map(|m| m.start..m.end).collect();
