@@ -1,5 +1,5 @@
-//! Several VMs at once: http's, the stream module's, one for each request, and those of a privileged agent. Each
-//! has its samples, below its own entry and in its own process.
+//! Several VMs at once: http's, the stream module's, one for each request, those of ngx.run_worker_thread, and those
+//! of a privileged agent. Each has its samples, below its own entry and in its own process.
 //!
 //! The target is the image `static`: Debian's own nginx has neither a stream module for Lua nor a privileged
 //! agent.
@@ -18,6 +18,7 @@ use upprof_tests::harness::wait::until;
 const CALLS: &str = "/app/calls.lua";
 const STREAM: &str = "/app/stream.lua";
 const FRESH: &str = "/app/fresh.lua";
+const THREAD: &str = "/app/worker_thread.lua";
 const AGENT: &str = "/app/agent.lua";
 /// Every file of the application that runs in http's VM under this load.
 const HTTP: [&str; 2] = ["/app/content.lua", CALLS];
@@ -50,7 +51,7 @@ static CAPTURE: LazyLock<Capture> = LazyLock::new(|| {
     let target = Target::start("vms", &options);
     let agent = agent(&target);
     let sources = Sources::of(&target);
-    let http = Load::on(&target, &["/recursion", "/fresh_vm"]);
+    let http = Load::on(&target, &["/recursion", "/fresh_vm", "/thread_vm"]);
     let stream = Load::stream(&target);
     let mut upprof = Upprof::on_host()
         .out(folder.path())
@@ -130,6 +131,9 @@ fn each_vm_has_its_samples_with_its_own_chain() {
     let fresh = lua("fresh_vm_work", FRESH);
     always_called_by(&fresh, &[&[&main_chunk(FRESH), &fresh]]);
 
+    let (entry, inner) = (lua("M.worker_thread_entry", THREAD), lua("worker_thread_inner", THREAD));
+    always_called_by(&inner, &[&[&entry, &inner]]);
+
     let (timer, work) = (lua("privileged_agent_timer", AGENT), lua("privileged_agent_work", AGENT));
     always_called_by(&work, &[&[&timer, &work]]);
 }
@@ -148,9 +152,9 @@ fn no_frame_of_one_vm_is_below_anothers_entry() {
     for stack in &CAPTURE.stacks.0 {
         let has = |file: &str| stack.frames.iter().any(|f| is_of(f, file));
         let (http, stream) = (HTTP.iter().any(|file| has(file)), has(STREAM));
-        let vms = [http, stream, has(FRESH), stack.frames.contains(&timer)];
+        let vms = [http, stream, has(FRESH), has(THREAD), stack.frames.contains(&timer)];
         assert!(vms.iter().filter(|has| **has).count() <= 1, "several VMs: {:#?}", stack.frames);
-        assert!(!(stream && entered(stack, HTTP_ENTRY)), "{:#?}", stack.frames);
+        assert!(!((stream || has(THREAD)) && entered(stack, HTTP_ENTRY)), "{:#?}", stack.frames);
         assert!(!(http && entered(stack, STREAM_ENTRY)), "{:#?}", stack.frames);
     }
     for (entry, file) in [(STREAM_ENTRY, STREAM), (HTTP_ENTRY, HTTP[0]), (HTTP_ENTRY, FRESH)] {
