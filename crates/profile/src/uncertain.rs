@@ -82,8 +82,10 @@ impl Doubt {
     }
 
     fn of_trace(name: &str) -> Option<Self> {
-        if [Self::TRACE_GONE, Self::TRACE_UNKNOWN].contains(&name) {
-            return Some(Self::TraceGone);
+        match name {
+            Self::TRACE_GONE => return Some(Self::TraceGone),
+            Self::TRACE_UNKNOWN => return Some(Self::InlinedUnknown),
+            _ => {}
         }
         // A function's name has no space: a trace that is named by one never looks like this.
         let (number, _) = name.split_once(Self::NUMBERED)?;
