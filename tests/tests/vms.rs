@@ -145,6 +145,19 @@ fn compiled_code_of_the_stream_modules_vm_is_named_as_any() {
     always_called_by(&trace, &[&[&main_chunk(STREAM), &lua("stream_vm_entry", STREAM), &hot, &trace]]);
 }
 
+/// User space is not told of it (ADR 0015): which trace it is, is not known, where it was entered is.
+#[test]
+fn compiled_code_of_a_threads_vm_is_in_its_function() {
+    let (entry, hot) = (lua("M.worker_thread_entry", THREAD), lua("worker_thread_hot_loop", THREAD));
+    let trace = "[trace not known]";
+    let chain = [entry.as_str(), &hot, trace];
+    let of_thread = |s: &Stack| s.callers(trace).is_some_and(|c| c == chain);
+    let samples = CAPTURE.stacks.samples(of_thread);
+    assert!(samples >= MIN_SAMPLES, "{samples} samples of {chain:#?}");
+    let in_hot = CAPTURE.stacks.samples(|s| s.frames.contains(&hot));
+    assert!(samples * 10 >= in_hot * 9, "{samples} of {in_hot} samples in {hot} are in its trace");
+}
+
 #[test]
 fn no_frame_of_one_vm_is_below_anothers_entry() {
     let entered = |s: &Stack, entry: &str| s.frames.iter().any(|f| f == entry);
