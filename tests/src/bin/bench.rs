@@ -28,9 +28,14 @@ const GATEWAY: [&str; 4] = ["/phases", "/balancer", "/truth/kept", "/gsub"];
 const INSPECTION: [Watching; 2] = [Watching::Nobody, Watching::Inspect];
 
 fn main() -> ExitCode {
+    let before = jiffies();
     match run() {
         Ok(table) => {
             println!("{table}");
+            println!(
+                "{:.1} % of the CPUs' time was stolen by the host while this ran",
+                stolen(before, jiffies())
+            );
             let falls_short = table.0.iter().filter(|r| r.verdict() == Verdict::FallsShort).count();
             println!("{falls_short} of {} numbers fall short", table.0.len());
             let missing = table.0.iter().any(|r| r.verdict() == Verdict::NotMeasured);
@@ -73,6 +78,19 @@ fn run() -> Result<Table> {
     rows.push(Row::at_most("static binary", 15.0, Some(mega(upprof.size()?)), "MB"));
     rows.extend(inspect_rows(&upprof)?);
     Ok(Table(rows))
+}
+
+/// CPU time so far in clock ticks: all of it, and what the host gave to others (proc_stat(5), "steal").
+fn jiffies() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    // Guests' time, behind steal, is part of the first two.
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
+    (ticks.iter().sum(), ticks.get(7).copied().unwrap_or(0))
+}
+
+fn stolen(before: (u64, u64), after: (u64, u64)) -> f64 {
+    percent(after.1.saturating_sub(before.1), after.0.saturating_sub(before.0))
 }
 
 fn step(what: &str) {

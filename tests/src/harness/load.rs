@@ -7,6 +7,8 @@ use super::target::{LUA_PORT, PLAIN_PORT, STREAM_PORT};
 const IMAGE: &str = "upprof-load";
 /// It ends by itself, should nobody stop it.
 const LONGEST: &str = "600s";
+/// How long it waits for an answer. A machine that others share may stand still for seconds.
+const PATIENCE: &str = "60s";
 const MOST_ANSWERS: &str = "100000000";
 
 /// The demo's load: every mechanism in one request, the phases, a balancer, a VM for each request.
@@ -53,7 +55,8 @@ impl Load {
     fn with(target: &Container, port: u16, connections: &str, paths: &[&str]) -> Self {
         let network = format!("container:{}", target.id());
         let url = format!("http://127.0.0.1:{port}");
-        let options = ["--network", &network, IMAGE, "-t", "1", "-c", connections, "-d", LONGEST, &url];
+        let rate = ["-t", "1", "-c", connections, "-d", LONGEST, "--timeout", PATIENCE];
+        let options = [&["--network", &network, IMAGE][..], &rate, &[&url]].concat();
         Self(Container::run("load", &[&options, &["--", MOST_ANSWERS][..], paths].concat()))
     }
 
