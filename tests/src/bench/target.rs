@@ -5,6 +5,14 @@ use crate::harness::target::Target;
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
+/// The last lines of the target's log that are more than notices.
+fn last_errors(target: &Target) -> String {
+    const SHOWN: usize = 8;
+    let log = target.logs();
+    let lines: Vec<&str> = log.lines().filter(|l| !l.contains("[notice]")).collect();
+    lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+}
+
 /// CPU time of all workers so far, nanoseconds, as the scheduler counts it.
 ///
 /// # Errors
@@ -30,6 +38,6 @@ pub fn answer_load(target: &Target, paths: &[&str], length: Duration) -> Result<
     let load = Load::on(target, paths);
     std::thread::sleep(length);
     let answers = load.stop();
-    ensure!(answers.bad == 0, "{answers:?}");
+    ensure!(answers.bad == 0, "{answers:?}, and the target says:\n{}", last_errors(target));
     Ok(answers.all)
 }
