@@ -248,7 +248,12 @@ impl Oracle<'_> {
             Met::Interpreter { leaf: in_interpreter } => {
                 let rdx = if in_interpreter { regs[reg::RDX] } else { None };
                 let candidates = [rdx, regs[reg::RBP], Some(thread.base)];
-                let (base, proof) = self.by_pc(regs[reg::RBX], &candidates, thread);
+                let (base, mut proof) = self.by_pc(regs[reg::RBX], &candidates, thread);
+                // The interpreter leaves lua_State.base behind, and recursion may have put a frame of the
+                // same function there.
+                if in_interpreter && !candidates[..2].contains(&Some(base)) {
+                    proof = Proof::None;
+                }
                 leaf.proof = proof;
                 base
             }
