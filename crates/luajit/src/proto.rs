@@ -3,6 +3,7 @@
 use crate::Vm;
 use crate::bytecode::Body;
 use crate::source::Shape;
+use std::cell::OnceCell;
 use upprof_memory::{Memory, ReadError};
 
 /// Longest chunk name that is read; longer ones (source text as chunk name) are cut, and say so.
@@ -37,6 +38,8 @@ pub struct Proto {
     /// Whether it takes `...`.
     pub vararg: bool,
     lines: Lines,
+    /// The line table, once it was asked for.
+    line_table: OnceCell<Vec<u8>>,
 }
 
 /// How the lines of instructions are found.
@@ -87,6 +90,7 @@ impl From<Told> for Proto {
             numparams: ((told.check ^ told.sizebc) >> 24) as u8,
             vararg: told.flags & PROTO_VARARG != 0,
             lines: if told.stripped { Lines::None } else { Lines::Told },
+            line_table: OnceCell::new(),
         }
     }
 }
@@ -200,6 +204,7 @@ impl Proto {
                 0 => Lines::None,
                 at => Lines::Table(at),
             },
+            line_table: OnceCell::new(),
         })
     }
 
@@ -258,13 +263,27 @@ impl Proto {
         if pos == 0 {
             return Some(self.firstline);
         }
-        let i = u64::from(pos - 1);
-        let delta = match self.numline {
-            0..256 => u32::from(mem.u8(table.wrapping_add(i)).ok()?),
-            256..65536 => u32::from(mem.u16(table.wrapping_add(i * 2)).ok()?),
-            _ => mem.u32(table.wrapping_add(i * 4)).ok()?,
-        };
+        let delta = self.line_delta(mem, table, pos as usize - 1)?;
         (delta <= self.numline).then(|| self.firstline.saturating_add(delta))
+    }
+
+    /// Entry `i` of the line table: it has one for each instruction but the first. A function that runs is
+    /// asked for many of its lines: the table is read once, unless it is very long.
+    fn line_delta(&self, mem: &dyn Memory, table: u64, i: usize) -> Option<u32> {
+        const MAX_TABLE: usize = 16 << 10;
+        let width = match self.numline {
+            0..256 => 1,
+            256..65536 => 2,
+            _ => 4,
+        };
+        let (at, len) = (i * width, (self.sizebc as usize - 1) * width);
+        let little_endian = |entry: &[u8]| entry.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte));
+        if len > MAX_TABLE {
+            let entry = mem.bytes(table.wrapping_add(at as u64), width, width).ok()?;
+            return Some(little_endian(&entry));
+        }
+        let read = self.line_table.get_or_init(|| mem.bytes(table, len, len).unwrap_or_default());
+        read.get(at..at + width).map(little_endian)
     }
 }
 

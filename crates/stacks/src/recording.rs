@@ -36,6 +36,8 @@ pub struct Recording {
     index: HashMap<(u32, PackedFrame), FrameRef>,
     stacks: HashMap<StackKey, Stack>,
     origins: HashMap<u64, Origin>,
+    /// Of each process, the stack that came last.
+    last: HashMap<u32, StackKey>,
 }
 
 impl Recording {
@@ -53,18 +55,8 @@ impl Recording {
             known.uncounted += uncounted;
             return;
         }
-        let frames = raw
-            .frames
-            .iter()
-            .map(|f| {
-                let next = FrameRef(u32::try_from(self.frames.len()).unwrap_or(u32::MAX));
-                *self.index.entry((raw.pid, *f)).or_insert_with(|| {
-                    self.frames.push((raw.pid, *f));
-                    new_frame(raw.pid, *f);
-                    next
-                })
-            })
-            .collect();
+        let frames = self.refer(raw, &mut new_frame);
+        self.last.insert(raw.pid, raw.key);
         self.stacks.insert(
             raw.key,
             Stack {
@@ -78,6 +70,27 @@ impl Recording {
                 uncounted,
             },
         );
+    }
+
+    /// The frames' numbers; a new frame gets the next one. Stacks of a process mostly begin alike: what is as
+    /// in the stack before it, from the root, has its numbers.
+    fn refer(&mut self, raw: &RawStack, new_frame: &mut impl FnMut(u32, PackedFrame)) -> Box<[FrameRef]> {
+        let before = self.last.get(&raw.pid).and_then(|key| self.stacks.get(key));
+        let before = before.map_or(&[][..], |stack| &stack.frames);
+        let pairs = raw.frames.iter().rev().zip(before.iter().rev());
+        let alike = pairs.take_while(|(raw, known)| self.frames[known.0 as usize].1 == **raw).count();
+        let shared = &before[before.len() - alike..];
+        let mut frames = Vec::with_capacity(raw.frames.len());
+        for frame in &raw.frames[..raw.frames.len() - alike] {
+            let next = FrameRef(u32::try_from(self.frames.len()).unwrap_or(u32::MAX));
+            frames.push(*self.index.entry((raw.pid, *frame)).or_insert_with(|| {
+                self.frames.push((raw.pid, *frame));
+                new_frame(raw.pid, *frame);
+                next
+            }));
+        }
+        frames.extend_from_slice(shared);
+        frames.into()
     }
 
     /// Remembers what a label of stacks stands for.
@@ -128,10 +141,12 @@ impl Recording {
 mod tests {
     use super::*;
 
-    #[test]
-    fn frames_are_reported_once_a_process_and_repeats_add_up() {
-        let f = |n| PackedFrame { word: 1 << 56 | n, pc: 0, check: 0 };
-        let stack = |key, pid, frames: &[u64], uncounted| RawStack {
+    fn f(n: u64) -> PackedFrame {
+        PackedFrame { word: 1 << 56 | n, pc: 0, check: 0 }
+    }
+
+    fn stack(key: u64, pid: u32, frames: &[u64], uncounted: bool) -> RawStack {
+        RawStack {
             key: StackKey(key, 0),
             pid,
             frames: frames.iter().map(|n| f(*n)).collect(),
@@ -141,7 +156,11 @@ mod tests {
             label: 0,
             phase: None,
             uncounted,
-        };
+        }
+    }
+
+    #[test]
+    fn frames_are_reported_once_a_process_and_repeats_add_up() {
         let mut r = Recording::default();
         let mut seen = Vec::new();
         for s in [
@@ -157,5 +176,31 @@ mod tests {
         let repeated = r.stacks().find(|(k, _)| *k == StackKey(2, 0)).expect("the second stack").1;
         assert_eq!(repeated.uncounted, 2);
         assert_eq!(r.frame(repeated.frames[0]), (7, f(20)));
+    }
+
+    #[test]
+    fn stacks_that_begin_alike_keep_their_frames() {
+        let all = [
+            stack(1, 7, &[1, 2, 3], false),
+            stack(2, 7, &[9, 2, 3], false),
+            stack(3, 8, &[9, 2, 3], false),
+            stack(4, 7, &[3], false),
+            stack(5, 7, &[1, 3, 2, 3], false),
+            stack(6, 7, &[], false),
+            stack(7, 7, &[2, 4], false),
+        ];
+        let mut r = Recording::default();
+        let mut seen = Vec::new();
+        for s in &all {
+            r.add(s, |pid, frame| seen.push((pid, frame)));
+        }
+        let new = |pid, frames: &[u64]| -> Vec<_> { frames.iter().map(|n| (pid, f(*n))).collect() };
+        assert_eq!(seen, [new(7, &[1, 2, 3, 9]), new(8, &[9, 2, 3]), new(7, &[4])].concat());
+        for s in &all {
+            let kept = r.stacks().find(|(key, _)| *key == s.key).expect("each stack").1;
+            let frames: Vec<_> = kept.frames.iter().map(|frame| r.frame(*frame)).collect();
+            let wanted: Vec<_> = s.frames.iter().map(|frame| (s.pid, *frame)).collect();
+            assert_eq!(frames, wanted, "{:?}", s.key);
+        }
     }
 }

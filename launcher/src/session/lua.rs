@@ -4,7 +4,7 @@ use super::traces::TraceBook;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use upprof_luajit::{Proto, ProtoError, Told, Vm, builtins};
-use upprof_memory::Live;
+use upprof_memory::{Cached, Live};
 use upprof_nginx::Owner;
 use upprof_profile::raw::{PackedFrame, RawFrame, RawFunction};
 use upprof_stacks::{AddressSpace, ObjectId};
@@ -142,7 +142,10 @@ impl LuaBook {
 
     /// Walks a VM's tables for names of C functions. A name that is known stays.
     fn learn_builtins(&mut self, pid: u32, vm: &Vm, space: &AddressSpace) {
-        for ((function, ffid), name) in builtins(&Live::new(pid), vm) {
+        /// Bytes: a walk meets the same pages again and again.
+        const MAX_CACHED: usize = 4 << 20;
+        let memory = Live::new(pid);
+        for ((function, ffid), name) in builtins(&Cached::pages(&memory, MAX_CACHED), vm) {
             if let Some(id) = c_function(space, function, ffid) {
                 self.builtins.entry(id).or_insert(name);
             }

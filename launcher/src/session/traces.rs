@@ -24,6 +24,16 @@ struct VmTraces {
     list: Vec<Trace>,
     listed: Option<Instant>,
     sites: HashMap<Trace, Result<Sites, NoSites>>,
+    round: Round,
+}
+
+/// What was read for the stacks that were fetched together: what one is judged by serves the next, too.
+#[derive(Default)]
+struct Round {
+    /// By number.
+    traces: HashMap<u32, Trace>,
+    /// Prototypes: number of bytecodes and check value, by address.
+    protos: HashMap<u64, (u32, u32)>,
 }
 
 /// Whose an address is that is in no file.
@@ -52,6 +62,11 @@ struct Base {
 impl TraceBook {
     pub(super) fn add_process(&mut self, pid: u32, vms: impl Iterator<Item = Vm>) {
         self.processes.insert(pid, vms.map(VmTraces::of).collect());
+    }
+
+    /// More stacks were fetched: what was read for those before may be another's now.
+    pub(super) fn begin_round(&mut self) {
+        self.processes.values_mut().flatten().for_each(|vm| vm.round = Round::default());
     }
 
     /// Puts the functions that run in a trace into the stack, in the place of the one where the trace was
@@ -119,7 +134,8 @@ fn placed(
 
 impl VmTraces {
     fn of(vm: Vm) -> Self {
-        Self { vm, jit: None, areas: None, list: Vec::new(), listed: None, sites: HashMap::new() }
+        let (sites, round) = (HashMap::new(), Round::default());
+        Self { vm, jit: None, areas: None, list: Vec::new(), listed: None, sites, round }
     }
 
     fn jit(&mut self, memory: &dyn Memory) -> Option<Jit> {
@@ -129,8 +145,24 @@ impl VmTraces {
         self.jit
     }
 
+    /// The trace with this number, as read in this round.
     fn trace(&mut self, memory: &dyn Memory, number: u32) -> Option<Trace> {
-        self.jit(memory)?.trace(memory, &self.vm, number)
+        if let Some(trace) = self.round.traces.get(&number) {
+            return Some(*trace);
+        }
+        let trace = self.jit(memory)?.trace(memory, &self.vm, number)?;
+        self.round.traces.insert(number, trace);
+        Some(trace)
+    }
+
+    /// A prototype's number of bytecodes and check value, as read in this round.
+    fn identity(&mut self, memory: &dyn Memory, proto: u64) -> Option<(u32, u32)> {
+        if let Some(identity) = self.round.protos.get(&proto) {
+            return Some(*identity);
+        }
+        let identity = Proto::identity(memory, &self.vm, proto).ok()?;
+        self.round.protos.insert(proto, identity);
+        Some(identity)
     }
 
     /// The trace whose machine code this address is in: most likely number `number`.
@@ -196,8 +228,7 @@ impl VmTraces {
         base: Option<Base>,
     ) -> Result<Vec<Inlined>, TraceDoubt> {
         let base = base.ok_or(TraceDoubt::Misfit)?;
-        let (sizebc, check) =
-            Proto::identity(memory, &self.vm, base.proto).map_err(|_| TraceDoubt::Unreadable)?;
+        let (sizebc, check) = self.identity(memory, base.proto).ok_or(TraceDoubt::Unreadable)?;
         if check != base.check {
             return Err(TraceDoubt::Unreadable);
         }
@@ -219,7 +250,8 @@ impl VmTraces {
         if !self.sites.contains_key(trace) {
             let root = if trace.root == 0 { None } else { self.trace(memory, trace.root) };
             let read = Sites::read(memory, &self.vm, trace, root.as_slice());
-            if self.trace(memory, trace.number) != Some(*trace) {
+            // Read now, whatever was read before its snapshots were.
+            if self.jit(memory)?.trace(memory, &self.vm, trace.number) != Some(*trace) {
                 return None;
             }
             if self.sites.len() >= MOST {

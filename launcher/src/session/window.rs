@@ -185,7 +185,9 @@ impl Window<'_> {
 
     /// Reads what has arrived.
     fn drain(&mut self, timeout: Duration) -> Result<(), ProbeError> {
-        for event in self.probe.poll(timeout)? {
+        let events = self.probe.poll(timeout)?;
+        self.processes.book.traces.begin_round();
+        for event in events {
             match event {
                 Event::Stack(mut stack) => {
                     let (processes, target) = (&mut *self.processes, self.target);
