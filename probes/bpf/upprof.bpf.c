@@ -85,7 +85,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 22);
+	__uint(max_entries, 1 << 19); /* resized by user space */
 } events SEC(".maps");
 
 /* ---- what the walkers need ------------------------------------------------------------------- */

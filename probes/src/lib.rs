@@ -18,6 +18,7 @@ mod tables;
 pub use asleep::{Asleep, Sleepers};
 pub use error::ProbeError;
 pub use events::{Event, ProcessChange};
+pub use perf::online_cpus;
 pub use privilege::{MissingPrivilege, missing_privileges};
 pub use probe::{Capacity, Finished, Probe, RunTime};
 pub use spec::{LuaLayout, LuaVm, MappedTable, ProcessSpec, RequestLayout, TableId};

@@ -50,8 +50,15 @@ impl CpuClock {
     }
 }
 
-/// CPUs that are online, from `/sys/devices/system/cpu/online` (`0-3,5`).
-pub(crate) fn online_cpus(list: &str) -> Vec<u32> {
+/// Numbers of the CPUs that are online: those that are sampled, whatever a container or cgroup leaves to us.
+#[must_use]
+pub fn online_cpus() -> Vec<u32> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_else(|_| "0".into());
+    cpu_list(&list)
+}
+
+/// The kernel's way of writing a set of CPUs (`0-3,5`).
+fn cpu_list(list: &str) -> Vec<u32> {
     const MAX_CPUS: u32 = 1 << 16;
     let number = |s: &str| s.trim().parse::<u32>().ok().filter(|n| *n < MAX_CPUS);
     list.trim()
@@ -66,13 +73,13 @@ pub(crate) fn online_cpus(list: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::online_cpus;
+    use super::cpu_list;
 
     #[test]
     fn ranges_and_holes() {
-        assert_eq!(online_cpus("0-2,4\n"), [0, 1, 2, 4]);
-        assert_eq!(online_cpus("0\n"), [0]);
-        assert!(online_cpus("").is_empty());
-        assert!(online_cpus("0-4294967295").is_empty(), "a range that no machine has is refused");
+        assert_eq!(cpu_list("0-2,4\n"), [0, 1, 2, 4]);
+        assert_eq!(cpu_list("0\n"), [0]);
+        assert!(cpu_list("").is_empty());
+        assert!(cpu_list("0-4294967295").is_empty(), "a range that no machine has is refused");
     }
 }

@@ -29,6 +29,20 @@ pub struct Capacity {
     pub pages: u32,
     /// Distinct stacks counted in the kernel; those beyond are sent one by one.
     pub stacks: u32,
+    /// Samples a second, of all CPUs: what is sent waits for user space so long, see [`ring_bytes`].
+    pub samples_per_second: u32,
+}
+
+/// Size of the ring buffer: a power of two that holds new stacks of two seconds. User space fetches them
+/// every 100 ms, but may have to wait for a CPU. No larger than needed: a sample writes to memory that is
+/// cold by the time the ring comes round to it again.
+fn ring_bytes(samples_per_second: u32) -> u32 {
+    const SECONDS: u32 = 2;
+    /// Some 30 frames of 16 bytes, a header and kernel frames; the deepest has 9 KiB.
+    const USUAL_STACK: u32 = 1024;
+    const MIN: u32 = 512 << 10;
+    const MAX: u32 = 64 << 20;
+    samples_per_second.saturating_mul(SECONDS * USUAL_STACK).clamp(MIN, MAX).next_power_of_two()
 }
 
 /// Time the kernel spent in a program, from its own statistics (`bpf_prog_info`).
@@ -93,6 +107,7 @@ impl Probe {
             (&mut maps.unwind_rows, capacity.rows),
             (&mut maps.unwind_pages, capacity.pages),
             (&mut maps.counts, buckets),
+            (&mut maps.events, ring_bytes(capacity.samples_per_second)),
         ] {
             map.set_max_entries(entries.max(1)).map_err(fail)?;
         }
@@ -212,8 +227,7 @@ impl Probe {
     /// # Errors
     /// [`ProbeError::Perf`] or [`ProbeError::Attach`].
     pub fn start(&mut self, hz: u64) -> Result<(), ProbeError> {
-        let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_else(|_| "0".into());
-        for cpu in online_cpus(&list) {
+        for cpu in online_cpus() {
             let clock = CpuClock::open(cpu, hz)?;
             let link = self
                 .skel
@@ -325,4 +339,23 @@ fn load_error(error: &libbpf_rs::Error, log: &Mutex<String>) -> ProbeError {
         return ProbeError::Privilege(missing);
     }
     ProbeError::Load { message: error.to_string(), log }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_holds_two_seconds_within_bounds() {
+        for (samples_per_second, bytes) in [
+            (0, 512 << 10),
+            (2 * 99, 512 << 10),
+            (2 * 999, 4 << 20),
+            (64 * 99, 16 << 20),
+            (256 * 999, 64 << 20),
+            (u32::MAX, 64 << 20),
+        ] {
+            assert_eq!(ring_bytes(samples_per_second), bytes, "{samples_per_second} a second");
+        }
+    }
 }

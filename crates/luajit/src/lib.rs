@@ -33,4 +33,4 @@ pub use layout::{ByFork, Era, Fixed, Fork, GC32, GC64, JitOffsets, eras};
 pub use proto::{Proto, ProtoError, Told};
 pub use reach::Reach;
 pub use scan::main_threads;
-pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace};
+pub use trace::{Inlined, Jit, Misfit, NoSites, Site, Sites, Trace, TraceList};

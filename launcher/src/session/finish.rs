@@ -323,7 +323,7 @@ fn host() -> manifest::Host {
     manifest::Host {
         kernel_release: read("/proc/sys/kernel/osrelease"),
         machine: std::env::consts::ARCH.into(),
-        cpus_online: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
+        cpus_online: u32::try_from(upprof_probes::online_cpus().len()).ok(),
     }
 }
 

@@ -195,7 +195,7 @@ impl Processes {
 
     /// Room in the kernel for what is known now, and for what may come during the window: reloads
     /// double the workers, an upgrade brings new files.
-    pub(super) fn capacity(&self, distinct_stacks: u32) -> Capacity {
+    pub(super) fn capacity(&self, stacks: u32, samples_per_second: u32) -> Capacity {
         const SPARE_ROWS: usize = 256 << 10;
         const SPARE_PAGES: usize = 256 << 10;
         const MIN_PROCESSES: usize = 64;
@@ -207,7 +207,8 @@ impl Processes {
             processes: fit((self.known.len() * 4).max(MIN_PROCESSES)),
             rows: fit(rows + rows / 4 + SPARE_ROWS),
             pages: fit(pages + pages / 4 + SPARE_PAGES),
-            stacks: distinct_stacks,
+            stacks,
+            samples_per_second,
         }
     }
 

@@ -10,6 +10,7 @@ use super::names::Named;
 use super::outputs::to_stdout;
 use super::processes::Processes;
 use super::target::{self, Target};
+use super::window::samples_per_second;
 use crate::failure::Failure;
 use crate::plan::Stack;
 use crate::ui::Voice;
@@ -93,7 +94,7 @@ impl Catcher {
             return Ok(self.caught);
         }
         const FEW_STACKS: u32 = 1024;
-        let mut probe = Probe::load(processes.capacity(FEW_STACKS))?;
+        let mut probe = Probe::load(processes.capacity(FEW_STACKS, samples_per_second(FREQUENCY_HZ)))?;
         processes.describe_all(&mut probe)?;
         probe.start(FREQUENCY_HZ)?;
         let from = Instant::now();

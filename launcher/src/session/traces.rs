@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use upprof_luajit::{Inlined, Jit, NoSites, Proto, Sites, Trace, Vm};
+use upprof_luajit::{Inlined, Jit, NoSites, Proto, Sites, Trace, TraceList, Vm};
 use upprof_memory::{Live, Memory};
 use upprof_profile::raw::{Mark, PackedFrame, RawFrame, TraceDoubt};
 
@@ -30,6 +30,7 @@ struct VmTraces {
 /// What was read for the stacks that were fetched together: what one is judged by serves the next, too.
 #[derive(Default)]
 struct Round {
+    list: Option<TraceList>,
     /// By number.
     traces: HashMap<u32, Trace>,
     /// Prototypes: number of bytecodes and check value, by address.
@@ -150,7 +151,10 @@ impl VmTraces {
         if let Some(trace) = self.round.traces.get(&number) {
             return Some(*trace);
         }
-        let trace = self.jit(memory)?.trace(memory, &self.vm, number)?;
+        if self.round.list.is_none() {
+            self.round.list = self.jit(memory)?.list(memory);
+        }
+        let trace = self.round.list?.trace(memory, &self.vm, number)?;
         self.round.traces.insert(number, trace);
         Some(trace)
     }

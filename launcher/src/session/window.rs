@@ -9,7 +9,7 @@ use crate::ui::{Progress, Voice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use upprof_probes::{COUNTERS, Event, Finished, Probe, ProbeError, ProcessChange};
+use upprof_probes::{COUNTERS, Event, Finished, Probe, ProbeError, ProcessChange, online_cpus};
 use upprof_profile::Severity;
 use upprof_stacks::Recording;
 
@@ -87,7 +87,8 @@ pub(super) fn sample(
     voice: Voice,
     begun: Instant,
 ) -> Result<Taken, Failure> {
-    let mut probe = Probe::load(processes.capacity(distinct_stacks(plan)))?;
+    let per_second = samples_per_second(u64::from(plan.frequency_hz));
+    let mut probe = Probe::load(processes.capacity(distinct_stacks(plan), per_second))?;
     probe.follow();
     processes.describe_all(&mut probe)?;
     follow_up(target, processes, &mut probe)?;
@@ -134,13 +135,18 @@ fn follow_up(target: &Target, processes: &mut Processes, probe: &mut Probe) -> R
     Ok(())
 }
 
+/// Samples of all CPUs at most.
+pub(super) fn samples_per_second(frequency_hz: u64) -> u32 {
+    u32::try_from(frequency_hz.saturating_mul(online_cpus().len() as u64)).unwrap_or(u32::MAX)
+}
+
 /// Room for one stack a sample, within reason; the kernel sends the rest one by one.
 fn distinct_stacks(plan: &Plan) -> u32 {
     const MIN: u32 = 4096;
     const MAX: u32 = 1 << 17;
     let seconds = plan.duration.map_or(u64::from(MAX), |d| d.as_secs() + 1);
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    let samples = seconds.saturating_mul(u64::from(plan.frequency_hz)).saturating_mul(cpus);
+    let per_second = samples_per_second(u64::from(plan.frequency_hz));
+    let samples = seconds.saturating_mul(u64::from(per_second));
     u32::try_from(samples).unwrap_or(MAX).clamp(MIN, MAX)
 }
 

@@ -15,6 +15,13 @@ pub struct Jit {
     areas: Option<u64>,
 }
 
+/// The list of traces: its address, and how many entries it has, the first of which is never used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceList {
+    array: u64,
+    size: u32,
+}
+
 /// From `jit_State.trace`, a pointer of 8 bytes in both modes, over `freetrace` to `sizetrace`
 /// (lj_jit.h).
 const SIZETRACE: u64 = 12;
@@ -45,7 +52,7 @@ impl Jit {
     #[must_use]
     pub fn all(&self, mem: &dyn Memory, vm: &Vm) -> Vec<Trace> {
         let one = usize::from(vm.fixed.ref_size);
-        let Some((array, size)) = self.array(mem) else { return Vec::new() };
+        let Some(TraceList { array, size }) = self.list(mem) else { return Vec::new() };
         let bytes = size.min(MAX_TRACES) as usize * one;
         let Ok(entries) = mem.bytes(array, bytes, bytes) else { return Vec::new() };
         let entry = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
@@ -59,19 +66,15 @@ impl Jit {
     /// Trace `number`, if there is one now.
     #[must_use]
     pub fn trace(&self, mem: &dyn Memory, vm: &Vm, number: u32) -> Option<Trace> {
-        let (array, size) = self.array(mem)?;
-        if number == 0 || number >= size {
-            return None;
-        }
-        let entry = array.wrapping_add(u64::from(number) * u64::from(vm.fixed.ref_size));
-        Trace::read(mem, vm, some_reference(mem, vm, entry)?, number)
+        self.list(mem)?.trace(mem, vm, number)
     }
 
-    /// The list's address and how many entries it has, the first of which is never used.
-    fn array(&self, mem: &dyn Memory) -> Option<(u64, u32)> {
+    /// Where the list of traces is now: it moves when it grows.
+    #[must_use]
+    pub fn list(&self, mem: &dyn Memory) -> Option<TraceList> {
         let head = mem.bytes(self.traces, 16, 16).ok()?;
         let size = u32::from_le_bytes(head[SIZETRACE as usize..].try_into().ok()?);
-        Some((u64::from_le_bytes(head[..8].try_into().ok()?), size))
+        Some(TraceList { array: u64::from_le_bytes(head[..8].try_into().ok()?), size })
     }
 
     /// The areas that hold the machine code of all traces, and their exits. `None` where the list was not
@@ -79,6 +82,18 @@ impl Jit {
     #[must_use]
     pub fn areas(&self, mem: &dyn Memory) -> Option<Vec<Range<u64>>> {
         chain(mem, self.areas?)
+    }
+}
+
+impl TraceList {
+    /// Trace `number`, if there is one now.
+    #[must_use]
+    pub fn trace(&self, mem: &dyn Memory, vm: &Vm, number: u32) -> Option<Trace> {
+        if number == 0 || number >= self.size {
+            return None;
+        }
+        let entry = self.array.wrapping_add(u64::from(number) * u64::from(vm.fixed.ref_size));
+        Trace::read(mem, vm, some_reference(mem, vm, entry)?, number)
     }
 }
 

@@ -6,7 +6,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use jit::Jit;
+pub use jit::{Jit, TraceList};
 pub use snapshot::{Inlined, Misfit, NoSites, Site, Sites};
 
 use crate::Vm;
