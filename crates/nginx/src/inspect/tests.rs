@@ -288,6 +288,20 @@ fn a_request_is_told_without_its_arguments() {
     assert_eq!((request.age_ms, request.fd), (Some(1500), Some(9)));
 }
 
+#[test]
+fn what_free_places_point_at_is_not_read() {
+    let reads = |last_free: u64| {
+        let mut world = with_request(0);
+        world.put(CONNECTIONS + 3 * 240, &[last_free]);
+        let found = with(&world, |nginx| requests(nginx, NOW)).expect("requests");
+        assert_eq!(found.len(), 1);
+        world.reads.get()
+    };
+    let next_free = CONNECTIONS + 240;
+    assert_eq!(reads(next_free), reads(0));
+    assert!(reads(next_free + 8) > reads(0), "no place: it might be a request");
+}
+
 /// Kong and APISIX patch nginx: where members were added, nothing is shown, least of all arguments as a path.
 #[test]
 fn requests_of_a_patched_nginx_are_refused() {
