@@ -26,14 +26,15 @@ HEADERS = tuple(
     "core/ngx_list core/ngx_rbtree core/ngx_buf event/ngx_event event/ngx_event_connect "
     "http/ngx_http_request http/ngx_http_upstream http/ngx_http_core_module".split()
 )
-CONFIGURE = "--with-http_ssl_module --with-http_v2_module --with-stream"
 # Builds that are told apart, by configure's arguments. Whatever else differs, a default build has it.
+TLS = "--with-stream --with-http_ssl_module --with-http_v2_module"
 BUILDS = {
-    "compat": "--with-compat",
-    "plain": "",
-    "realip": "--with-http_realip_module",
-    "realip_threads": "--with-http_realip_module --with-threads",
-    "realip_dav_threads": "--with-http_realip_module --with-http_dav_module --with-threads",
+    "compat": f"{TLS} --with-compat",
+    "plain": TLS,
+    "realip": f"{TLS} --with-http_realip_module",
+    "realip_threads": f"{TLS} --with-http_realip_module --with-threads",
+    "realip_dav_threads": f"{TLS} --with-http_realip_module --with-http_dav_module --with-threads",
+    "no_tls_threads": "--with-stream --with-threads",
 }
 # Bits of NGX_MODULE_SIGNATURE (ngx_module.h) that change a struct here.
 BITS = {
@@ -82,7 +83,7 @@ def configure(clone, tag, work):
     objs = {}
     for name, args in BUILDS.items():
         run(
-            "auto/configure", *CONFIGURE.split(), *args.split(),
+            "auto/configure", *args.split(),
             f"--with-cc-opt={flags}", f"--with-ld-opt={libs}", f"--builddir={work}/objs/{name}",
             cwd=f"{work}/configure",
         )

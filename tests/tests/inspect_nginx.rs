@@ -11,8 +11,8 @@ use upprof_tests::harness::target::Target;
 use upprof_tests::harness::wait::until;
 
 /// nginx 1.22.1, 1.18.0, 1.26.3 and 1.30; the first again with a GC32 LuaJIT, where ngx_lua's objects lie in
-/// other memory.
-const SUITES: [&str; 5] = ["bookworm", "bullseye", "trixie", "forky", "gc32"];
+/// other memory, and built without TLS and `--with-compat`, where members of nginx's own structs do.
+const SUITES: [&str; 6] = ["bookworm", "bullseye", "trixie", "forky", "gc32", "static"];
 
 fn quiet(suite: &str) -> Target {
     Target::start(

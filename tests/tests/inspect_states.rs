@@ -90,7 +90,7 @@ fn under_load_and_across_a_reload() {
 /// truth.lua, lock: the application writes into the lock what nginx does when it takes it.
 #[test]
 fn a_held_lock_is_told_with_its_holder_and_who_waits() {
-    for suite in ["bookworm", "bullseye", "trixie", "gc32"] {
+    for suite in ["bookworm", "bullseye", "trixie", "gc32", "static"] {
         let image = format!("upprof-target:{suite}");
         let target = Target::start("inspect-lock", &["--env", "TIMER_TICK=off", &image]);
         let zone = || {

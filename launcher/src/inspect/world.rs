@@ -12,6 +12,7 @@ use upprof_luajit::Vm;
 use upprof_luajit::inspect::{Heap, NotTrusted};
 use upprof_memory::{Cached, Live, Memory};
 use upprof_nginx::Owner;
+use upprof_nginx::inspect::{Checked, Nginx, Untrusted};
 use upprof_report::inspect::{Part, Subject};
 use upprof_stacks::AddressSpace;
 use upprof_target::{Mapping, ProcessInfo, Role};
@@ -23,6 +24,8 @@ pub(crate) struct World<'t> {
     processes: Vec<Process>,
     /// Walks over heaps since the last refresh, by process and VM.
     heaps: RefCell<HashMap<(u32, u64), WalkedHeap>>,
+    /// Processes of nginx that were checked since the last refresh.
+    checked: RefCell<HashMap<u32, Checked>>,
 }
 
 /// A walk over a heap, shared by those who ask for it.
@@ -70,8 +73,13 @@ impl<'t> World<'t> {
     /// # Errors
     /// When it is gone or may not be looked at.
     pub(crate) fn look_at(target: &'t Target) -> Result<Self, Failure> {
-        let mut world =
-            Self { target, library: RefCell::default(), processes: Vec::new(), heaps: RefCell::default() };
+        let mut world = Self {
+            target,
+            library: RefCell::default(),
+            processes: Vec::new(),
+            heaps: RefCell::default(),
+            checked: RefCell::default(),
+        };
         world.refresh()?;
         Ok(world)
     }
@@ -82,6 +90,7 @@ impl<'t> World<'t> {
     /// As [`World::look_at`].
     pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
         self.heaps.get_mut().clear();
+        self.checked.get_mut().clear();
         let mut before = std::mem::take(&mut self.processes);
         for info in self.target.processes()? {
             let same = |p: &Process| {
@@ -170,6 +179,25 @@ impl<'t> World<'t> {
         let mut heaps = self.heaps.borrow_mut();
         let walk = || Rc::new(Heap::walk(&process.memory(), vm, max_objects));
         Rc::clone(heaps.entry((process.info.pid, vm.g)).or_insert_with(walk))
+    }
+
+    /// Reads from a process of nginx, which is checked once between two refreshes however many inspectors
+    /// ask.
+    pub(crate) fn read_nginx<T>(
+        &self,
+        process: &Process,
+        read: impl FnOnce(&Nginx<'_>) -> Result<T, Untrusted>,
+    ) -> Result<T, Untrusted> {
+        let memory = process.memory();
+        let symbol = |name| self.symbol(process, name);
+        let name = |addr| self.library().name_at(&process.space, addr);
+        let known = self.checked.borrow_mut().remove(&process.info.pid);
+        let nginx = match known {
+            Some(checked) => Nginx::attach_again(&memory, &symbol, &name, checked)?,
+            None => Nginx::attach(&memory, &symbol, &name)?,
+        };
+        self.checked.borrow_mut().insert(process.info.pid, nginx.checked());
+        read(&nginx)
     }
 
     /// Says what was found, for those who want to know how.

@@ -63,7 +63,9 @@ impl Modules {
 
 fn version(mem: &dyn Memory, vm: &Vm, module: Value) -> Option<String> {
     let table = Table::read(mem, vm, module.object(gct::TAB)?)?;
-    let nodes = table.nodes(mem, vm, MAX_NODES_OF_MODULE).ok()?;
+    let mut nodes = table.nodes(mem, vm, MAX_NODES_OF_MODULE).ok()?;
+    // Nearly all else that a module has are functions: their names need not be read.
+    nodes.retain(|(value, _)| matches!(value, Value::Number(_) | Value::Object(gct::STR, _)));
     let named = |wanted: &str| {
         nodes.iter().find_map(|(value, key)| {
             let (text, cut) = read_string(mem, vm, key.object(gct::STR)?, wanted.len()).ok()?;

@@ -4,7 +4,6 @@
 use crate::inspect::view::{MAX_NAME, bit, word_at};
 use crate::inspect::{Nginx, Untrusted};
 use serde::Serialize;
-use std::collections::HashSet;
 
 /// `worker_connections` of this many would be a table of 250 MB.
 const MAX_CONNECTIONS: u64 = 1 << 20;
@@ -149,12 +148,13 @@ pub fn connections(nginx: &Nginx<'_>, now_ms: u64) -> Result<Connections, Untrus
     let mut last = Untrusted::None("attempt");
     for _ in 0..ATTEMPTS {
         let table = Table::read(nginx)?;
+        let events = Events::of(&table)?;
         match table.free_places() {
             Ok(free) => {
-                let (used, timers) = table.count(&free, table.shift(&free)?, now_ms);
+                let (used, timers) = table.count(&free, &events, table.shift(&free)?, now_ms);
                 return Ok(Connections {
                     max: table.len,
-                    free: free.len() as u64,
+                    free: table.free.1,
                     used,
                     timers,
                     listeners: listeners(nginx)?,
@@ -167,25 +167,38 @@ pub fn connections(nginx: &Nginx<'_>, now_ms: u64) -> Result<Connections, Untrus
     Err(last)
 }
 
-/// The three arrays of `ngx_cycle_t`, as they were at one time.
+/// The connections of `ngx_cycle_t`, as they were at one time.
 pub(crate) struct Table<'a> {
     nginx: &'a Nginx<'a>,
     len: u64,
     free: (u64, u64),
     at: u64,
     connections: Vec<u8>,
-    read: Vec<u8>,
-    write: Vec<u8>,
+    events: [u64; 2],
+}
+
+/// The events of all places, for reading and for writing.
+struct Events([Vec<u8>; 2]);
+
+impl Events {
+    fn of(table: &Table<'_>) -> Result<Self, Untrusted> {
+        let size = table.nginx.at.event.size;
+        let [read, write] = table.events.map(|at| array(table.nginx, at, table.len, size));
+        Ok(Self([read?, write?]))
+    }
+}
+
+/// An array with an element for each place.
+fn array(nginx: &Nginx<'_>, at: u64, len: u64, size: u64) -> Result<Vec<u8>, Untrusted> {
+    let len = usize::try_from(len * size).unwrap_or(usize::MAX);
+    Ok(nginx.mem.bytes(at, len, (MAX_CONNECTIONS * 512) as usize)?)
 }
 
 /// One place of the table.
 pub(crate) struct Place<'a> {
-    /// Where its `ngx_connection_t` is.
-    pub(crate) at: u64,
-    /// That, in bytes.
+    number: usize,
+    /// Its `ngx_connection_t`.
     pub(crate) bytes: &'a [u8],
-    read: &'a [u8],
-    write: &'a [u8],
 }
 
 impl<'a> Table<'a> {
@@ -202,11 +215,7 @@ impl<'a> Table<'a> {
             return Err(Untrusted::Check { what: "ngx_cycle->connection_n", value: len });
         }
         let events = [get(cycle.read_events)?, get(cycle.write_events)?];
-        let all = |at, size: u64| -> Result<Vec<u8>, Untrusted> {
-            let len = usize::try_from(len * size).unwrap_or(usize::MAX);
-            Ok(nginx.mem.bytes(at, len, (MAX_CONNECTIONS * 512) as usize)?)
-        };
-        let connections = all(at, connection.size)?;
+        let connections = array(nginx, at, len, connection.size)?;
         for i in [0, len / 2, len - 1] {
             let this = &connections[(i * connection.size) as usize..];
             for (member, first) in [connection.read, connection.write].into_iter().zip(events) {
@@ -217,31 +226,26 @@ impl<'a> Table<'a> {
             }
         }
         let free = (get(cycle.free_connections)?, get(cycle.free_connection_n)?);
-        let size = nginx.at.event.size;
-        Ok(Self {
-            nginx,
-            len,
-            free,
-            at,
-            connections,
-            read: all(events[0], size)?,
-            write: all(events[1], size)?,
-        })
+        Ok(Self { nginx, len, free, at, connections, events })
     }
 
-    /// The free places: the list through `ngx_connection_t.data`, as long as nginx says it is.
-    pub(crate) fn free_places(&self) -> Result<HashSet<u64>, Untrusted> {
+    /// Which places are free, by their number: the list through `ngx_connection_t.data`, as long as nginx
+    /// says it is.
+    pub(crate) fn free_places(&self) -> Result<Vec<bool>, Untrusted> {
         let of = &self.nginx.at.connection;
-        let mut free = HashSet::new();
+        let mut free = vec![false; self.len as usize];
         let (mut at, len) = self.free;
+        let mut found = 0;
         while at != 0 {
-            let offset = at.wrapping_sub(self.at);
-            if offset >= self.len * of.size || !offset.is_multiple_of(of.size) || !free.insert(at) {
+            let number = self.number(at).filter(|number| !free[*number]);
+            let Some(number) = number else {
                 return Err(Untrusted::Check { what: "a free connection, not one of the table,", value: at });
-            }
-            at = word_at(&self.connections[offset as usize..], of.data);
+            };
+            free[number] = true;
+            found += 1;
+            at = word_at(&self.connections[number * of.size as usize..], of.data);
         }
-        match free.len() as u64 == len {
+        match found == len {
             true => Ok(free),
             false => Err(Untrusted::Check {
                 what: "ngx_cycle->free_connection_n, not the list's length,",
@@ -252,17 +256,25 @@ impl<'a> Table<'a> {
 
     /// All places.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        let (size, event) = (self.nginx.at.connection.size, self.nginx.at.event.size as usize);
-        self.connections
-            .chunks_exact(size as usize)
-            .zip(self.read.chunks_exact(event).zip(self.write.chunks_exact(event)))
-            .enumerate()
-            .map(move |(i, (bytes, (read, write)))| Place {
-                at: self.at + i as u64 * size,
-                bytes,
-                read,
-                write,
-            })
+        let size = self.nginx.at.connection.size as usize;
+        let all = self.connections.chunks_exact(size).enumerate();
+        all.map(|(number, bytes)| Place { number, bytes })
+    }
+
+    /// Those that are not among these free ones.
+    pub(crate) fn used(&self, free: &[bool]) -> impl Iterator<Item = Place<'_>> {
+        self.places().filter(|place| !free.get(place.number).is_some_and(|free| *free))
+    }
+
+    /// The number of the place at an address.
+    fn number(&self, at: u64) -> Option<usize> {
+        let (offset, size) = (at.wrapping_sub(self.at), self.nginx.at.connection.size);
+        (offset < self.len * size && offset.is_multiple_of(size)).then_some((offset / size) as usize)
+    }
+
+    /// Whether an address is that of a place of this table: in `data` of a free place the next free one.
+    pub(crate) fn holds(&self, at: u64) -> bool {
+        self.number(at).is_some()
     }
 
     /// By how many bits a patched build has moved `idle` and `reusable` from where its version has them:
@@ -270,24 +282,25 @@ impl<'a> Table<'a> {
     /// counts the reusable connections: the place is right where so many bits are set. Under load the
     /// count is of a moment later than the table, so the nearest wins; when both places are as near, no
     /// connection is told differently by them but by that moment.
-    fn shift(&self, free: &HashSet<u64>) -> Result<u64, Untrusted> {
+    fn shift(&self, free: &[bool]) -> Result<u64, Untrusted> {
         let (cycle, of) = (&self.nginx.at.cycle, &self.nginx.at.connection);
         // ngx_cycle.h: between the two are modules_used and the queue of reusable connections.
         let counted = self.nginx.u64(self.nginx.cycle.wrapping_add(cycle.modules_n + 32))?;
-        let used = || self.places().filter(|p| !free.contains(&p.at));
-        let set = |shift| used().filter(|p| bit(p.bytes, of.reusable_bit + shift)).count() as u64;
+        let set = |shift| self.used(free).filter(|p| bit(p.bytes, of.reusable_bit + shift)).count() as u64;
         Ok([0, 1].into_iter().min_by_key(|shift| set(*shift).abs_diff(counted)).unwrap_or(0))
     }
 
-    fn count(&self, free: &HashSet<u64>, shift: u64, now_ms: u64) -> (Used, ConnectionTimers) {
+    fn count(&self, free: &[bool], events: &Events, shift: u64, now_ms: u64) -> (Used, ConnectionTimers) {
         let (of, event) = (&self.nginx.at.connection, &self.nginx.at.event);
         let (mut used, mut timers) = (Used::default(), ConnectionTimers::default());
-        for place in self.places().filter(|p| !free.contains(&p.at)) {
+        for place in self.used(free) {
+            let from = place.number * event.size as usize;
+            let [read, write] = events.0.each_ref().map(|all| &all[from..from + event.size as usize]);
             let idle = bit(place.bytes, of.idle_bit + shift);
             let waiting = bit(place.bytes, of.reusable_bit + shift);
             let kind = match place.fd(of.fd) {
                 -1 => &mut used.without_socket,
-                _ if bit(place.read, event.accept_bit) => &mut used.listening,
+                _ if bit(read, event.accept_bit) => &mut used.listening,
                 _ if word_at(place.bytes, of.listening) != 0 && (idle || waiting) => &mut used.client_waiting,
                 _ if word_at(place.bytes, of.listening) != 0 => &mut used.client_active,
                 // A number is given to what connects, not to the channel.
@@ -296,7 +309,7 @@ impl<'a> Table<'a> {
                 _ => &mut used.outgoing_active,
             };
             *kind += 1;
-            for (bytes, left) in [(place.read, &mut timers.read), (place.write, &mut timers.write)] {
+            for (bytes, left) in [(read, &mut timers.read), (write, &mut timers.write)] {
                 if bit(bytes, event.timer_set_bit) {
                     left.add(word_at(bytes, event.timer).wrapping_sub(now_ms).cast_signed());
                 }

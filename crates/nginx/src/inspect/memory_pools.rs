@@ -88,7 +88,7 @@ pub fn memory_pools(nginx: &Nginx<'_>) -> Result<MemoryPools, Untrusted> {
     let free = table.free_places().unwrap_or_default();
     // ngx_lua's watcher is a connection whose pool is the cycle's.
     let mut seen = HashSet::from([cycle_pool]);
-    for place in table.places().filter(|p| !free.contains(&p.at)) {
+    for place in table.used(&free) {
         let mut measure =
             |pool: u64| (pool != 0 && seen.insert(pool)).then(|| size(nginx, pool).ok()).flatten();
         if let Some(size) = measure(word_at(place.bytes, nginx.at.connection.pool)) {

@@ -28,4 +28,4 @@ pub use requests::{Kind, Request, Upstream, UpstreamState, requests};
 pub use shdict::{Dict, Entry, Ttl, Types, Wanted, dict};
 pub use shm::{Slot, Zone, zones};
 pub use timers::{Handler, LuaTimers, Timers, timers};
-pub use view::{Nginx, Untrusted};
+pub use view::{Checked, Nginx, Untrusted};

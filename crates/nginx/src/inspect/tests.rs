@@ -288,6 +288,33 @@ fn a_request_is_told_without_its_arguments() {
     assert_eq!((request.age_ms, request.fd), (Some(1500), Some(9)));
 }
 
+#[test]
+fn what_free_places_point_at_is_not_read() {
+    let reads = |last_free: u64| {
+        let mut world = with_request(0);
+        world.put(CONNECTIONS + 3 * 240, &[last_free]);
+        let found = with(&world, |nginx| requests(nginx, NOW)).expect("requests");
+        assert_eq!(found.len(), 1);
+        world.reads.get()
+    };
+    let next_free = CONNECTIONS + 240;
+    assert_eq!(reads(next_free), reads(0));
+    assert!(reads(next_free + 8) > reads(0), "no place: it might be a request");
+}
+
+#[test]
+fn a_process_is_checked_again_only_when_it_has_another_cycle() {
+    let mut world = World::whole();
+    let name = |addr| format!("{addr:#x}");
+    let checked = Nginx::attach(&world, &symbol, &name).expect("nginx").checked();
+    world.reads.set(0);
+    let again = Nginx::attach_again(&world, &symbol, &name, checked.clone()).expect("nginx");
+    assert_eq!((again.modules().len(), world.reads.get()), (3, 8), "the place of the cycle alone");
+    world.put(0x1000, &[CYCLE + 8]);
+    let other = Nginx::attach_again(&world, &symbol, &name, checked).err();
+    assert!(matches!(other, Some(Untrusted::Check { .. })), "{other:?}");
+}
+
 /// Kong and APISIX patch nginx: where members were added, nothing is shown, least of all arguments as a path.
 #[test]
 fn requests_of_a_patched_nginx_are_refused() {

@@ -2,6 +2,7 @@
 
 use crate::inspect::structs::Structs;
 use crate::layout::NoLayout;
+use std::rc::Rc;
 use upprof_memory::{Cached, Memory, ReadError};
 
 /// Why something of nginx is not shown.
@@ -44,7 +45,15 @@ pub struct Nginx<'a> {
     pub(crate) name: &'a dyn Fn(u64) -> String,
     pub(crate) at: Structs,
     pub(crate) cycle: u64,
-    modules: Vec<Module>,
+    modules: Rc<[Module]>,
+}
+
+/// What [`Nginx::attach`] has checked of a process.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    at: Structs,
+    cycle: u64,
+    modules: Rc<[Module]>,
 }
 
 /// A module of the cycle.
@@ -81,20 +90,40 @@ impl<'a> Nginx<'a> {
     ) -> Result<Self, Untrusted> {
         let core = symbol("ngx_core_module").ok_or(Untrusted::Symbol("ngx_core_module"))?;
         let at = Structs::choose(mem, core)?;
-        let place = symbol("ngx_cycle").ok_or(Untrusted::Symbol("ngx_cycle"))?;
-        let cycle = match mem.u64(place)? {
-            0 => return Err(Untrusted::None("cycle: nginx has not read its configuration yet")),
-            cycle => cycle,
-        };
+        let cycle = cycle(mem, symbol)?;
         // Many small things that lie close together, and that nobody reads again after this.
         let pages = Cached::pages(mem, MAX_PAGES);
-        let checked = Nginx { mem: &pages, symbol, name, at, cycle, modules: Vec::new() };
+        let checked = Nginx { mem: &pages, symbol, name, at, cycle, modules: Rc::default() };
         let modules = checked.read_modules(core)?;
         checked.check_containers()?;
         Ok(Self { mem, symbol, name, at: checked.at, cycle, modules })
     }
 
-    fn read_modules(&self, core: u64) -> Result<Vec<Module>, Untrusted> {
+    /// The same for a process that was checked a moment ago: only where it has another cycle since then
+    /// it is checked again.
+    ///
+    /// # Errors
+    /// As [`Nginx::attach`].
+    pub fn attach_again(
+        mem: &'a dyn Memory,
+        symbol: &'a dyn Fn(&'static str) -> Option<u64>,
+        name: &'a dyn Fn(u64) -> String,
+        checked: Checked,
+    ) -> Result<Self, Untrusted> {
+        if cycle(mem, symbol)? != checked.cycle {
+            return Self::attach(mem, symbol, name);
+        }
+        let Checked { at, cycle, modules } = checked;
+        Ok(Self { mem, symbol, name, at, cycle, modules })
+    }
+
+    /// What was checked, for [`Nginx::attach_again`].
+    #[must_use]
+    pub fn checked(&self) -> Checked {
+        Checked { at: self.at, cycle: self.cycle, modules: Rc::clone(&self.modules) }
+    }
+
+    fn read_modules(&self, core: u64) -> Result<Rc<[Module]>, Untrusted> {
         let at = self.at.cycle;
         let len = self.u64(self.cycle.wrapping_add(at.modules_n))?;
         if !(1..MAX_MODULES).contains(&len) {
@@ -274,6 +303,15 @@ impl<'a> Nginx<'a> {
             (before, at) = (at, w[1]);
         }
         Ok(out)
+    }
+}
+
+/// Where the cycle is.
+fn cycle(mem: &dyn Memory, symbol: &dyn Fn(&'static str) -> Option<u64>) -> Result<u64, Untrusted> {
+    let place = symbol("ngx_cycle").ok_or(Untrusted::Symbol("ngx_cycle"))?;
+    match mem.u64(place)? {
+        0 => Err(Untrusted::None("cycle: nginx has not read its configuration yet")),
+        cycle => Ok(cycle),
     }
 }
 

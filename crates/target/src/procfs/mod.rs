@@ -170,7 +170,8 @@ impl Proc {
     }
 
     fn read_start(&self, pid: u32, what: &'static str, max: u64) -> Result<Vec<u8>, ProcError> {
-        let mut bytes = Vec::new();
+        // Most files of a process are smaller: one read, and one that says so.
+        let mut bytes = Vec::with_capacity(4096);
         File::open(self.path(pid, what))
             .and_then(|f| f.take(max).read_to_end(&mut bytes))
             .map_err(|e| error(pid, what, &e))?;

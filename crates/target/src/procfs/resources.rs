@@ -103,8 +103,9 @@ impl Proc {
     pub fn listen_queues(&self, pid: u32, ipv6: bool) -> Result<Vec<ListenQueue>, ProcError> {
         /// A line is 150 bytes; this is 400,000 of them.
         const MAX_TABLE: u64 = 64 << 20;
-        /// As much as the kernel gives at once.
-        const AT_ONCE: usize = 4096;
+        /// One line: the kernel looks for as many as are asked for, and behind those that listen that is a look
+        /// through the whole machine's table.
+        const AT_ONCE: usize = 150;
         let mut all = Vec::new();
         for what in ["net/tcp", "net/tcp6"].into_iter().take(1 + usize::from(ipv6)) {
             let table = File::open(self.path(pid, what));

@@ -32,18 +32,6 @@ pub(super) fn all() -> Vec<Box<dyn AnyInspector>> {
     ]
 }
 
-/// Reads from one process of nginx, checked.
-fn read<T>(
-    world: &World<'_>,
-    process: &Process,
-    read: impl FnOnce(&Nginx<'_>) -> Result<T, Untrusted>,
-) -> Result<T, Untrusted> {
-    let memory = process.memory();
-    let symbol = |name| world.symbol(process, name);
-    let name = |addr| world.library().name_at(&process.space, addr);
-    read(&Nginx::attach(&memory, &symbol, &name)?)
-}
-
 /// Whether a process serves requests: an nginx worker, or an nginx without a master.
 fn serves(world: &World<'_>, process: &Process) -> bool {
     process.is_worker() || (process.info.role == Role::Other && world.symbol(process, "ngx_cycle").is_some())
@@ -54,7 +42,7 @@ fn of_workers<T>(
     world: &World<'_>,
     mut look: impl FnMut(&Process, &Nginx<'_>) -> Result<T, Untrusted>,
 ) -> Vec<Part<T>> {
-    let parts = world.of_processes(|p| serves(world, p), |p| read(world, p, |nginx| look(p, nginx)));
+    let parts = world.of_processes(|p| serves(world, p), |p| world.read_nginx(p, |nginx| look(p, nginx)));
     if parts.is_empty() {
         return vec![of_target(Err(Untrusted::None("nginx worker")))];
     }
@@ -75,7 +63,7 @@ fn of_one<T>(
     });
     let mut found = Err(Untrusted::None("nginx process"));
     for process in processes {
-        found = read(world, process, |nginx| look(process, nginx));
+        found = world.read_nginx(process, |nginx| look(process, nginx));
         if found.is_ok() {
             break;
         }
