@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Command;
 use upprof_binary::{Elf, struct_layouts};
-use upprof_luajit::{Era, Fork, GC32, GC64, STRUCTS, eras, from_debug_info};
+use upprof_luajit::{Arch, Era, Fork, GC32, GC64, STRUCTS, eras, from_debug_info};
 
 /// What `images/luajit/build.sh` compiles.
 const SOURCES: usize = 3;
@@ -46,7 +46,7 @@ fn every_version_of_debian_has_its_row() {
         assert_eq!(found.gc64, name.ends_with(".gc64"), "{name}");
         let of_g = |e: &Era| (e.vmstate, e.mainthref, e.cur_l, e.jit_base, e.gc_total, e.str_tab, e.registry);
         let key = |e: &Era| (e.gc64, e.str_len, of_g(e));
-        let rows: Vec<Era> = eras().into_iter().filter(|row| key(row) == key(&found)).collect();
+        let rows: Vec<Era> = eras(Arch::X86_64).into_iter().filter(|row| key(row) == key(&found)).collect();
         assert_eq!(rows.len(), 1, "{name}: rows that say {found:?}");
         let (disp, trace) = (found.g2disp.of(fork)[0], found.g2trace.of(fork)[0]);
         let row = &rows[0];
