@@ -1,5 +1,5 @@
 /*
- * Prints the row of layouts.yaml for the LuaJIT whose headers it is compiled with, and refuses to
+ * Prints the row of layouts.yaml (arm64: of layouts-arm64.yaml) for the LuaJIT whose headers it is compiled with, and refuses to
  * compile where something has moved that upprof takes for fixed. Not part of any build; used by
  * people who add a version: docs/new-luajit-version.md.
  *
@@ -77,7 +77,6 @@ FIXED(sizeof(Node), 24, 24);
 AT(GCtrace, nins, 12, 8);
 AT(GCtrace, ir, 32, 16);
 AT(GCtrace, nk, 40, 24);
-AT(GCtrace, nsnapmap, 44, 28);
 AT(GCtrace, snap, 48, 32);
 AT(GCtrace, snapmap, 56, 40);
 AT(GCtrace, startpt, 64, 48);
@@ -105,11 +104,13 @@ FIXED(sizeof(HotPenalty), 16, 8);
 FIXED(JIT_P__MAX, 15, 15);
 FIXED(offsetof(jit_State, sizetrace) - offsetof(jit_State, trace), 12, 12);
 FIXED(offsetof(global_State, jit_base) - offsetof(global_State, cur_L), 8, 4);
+#if LJ_TARGET_X64
 FIXED(CFRAME_SIZE, 80, 80);
 FIXED(CFRAME_OFS_PREV, 32, 32);
 FIXED(CFRAME_OFS_PC, 24, 28);
 FIXED(CFRAME_OFS_L, 16, 24);
 FIXED(CFRAME_OFS_NRES, 8, 16);
+#endif
 FIXED(GG_OFS(g), sizeof(lua_State), sizeof(lua_State));
 /* src/bytecode.rs */
 FIXED(BC_MOV, 18, 18);
@@ -140,6 +141,7 @@ _Static_assert(sizeof(lua_State) - (LJ_GC64 ? 96 : 64) <= 16, "sizeof(lua_State)
  */
 #ifdef UPPROF_MCOFS
 AT(GCtrace, nsnap, 10, 6);
+AT(GCtrace, nsnapmap, 44, 28);
 AT(SnapShot, mapofs, 0, 0);
 AT(SnapShot, mcofs, 6, 6);
 AT(SnapShot, nslots, 8, 8);
@@ -150,6 +152,9 @@ FIXED(SNAP_CONT, 0x20000, 0x20000);
 FIXED(IRT_PROTO, 7, 7);
 FIXED(IRT_FUNC, 8, 8);
 FIXED(REF_BIAS, 0x8000, 0x8000);
+/* The same in older versions; there it is in lj_mcode.c. */
+AT(MCLink, next, 0, 0);
+AT(MCLink, size, 8, 8);
 #endif
 /* jit_State.mcarea, mctop, mcbot, szmcarea, szallmcarea follow each other: src/trace/jit.rs finds them so. */
 #define BEHIND_MCAREA(field, n) \
@@ -158,8 +163,17 @@ BEHIND_MCAREA(mctop, 1);
 BEHIND_MCAREA(mcbot, 2);
 BEHIND_MCAREA(szmcarea, 3);
 BEHIND_MCAREA(szallmcarea, 4);
-AT(MCLink, next, 0, 0);
-AT(MCLink, size, 8, 8);
+
+/*
+ * The C frame, which has moved on arm64. It is macros only, which debug information does not tell;
+ * the sizes of these structs it does (tests/tests/layouts.rs).
+ */
+#define SIZE_TELLS(name, value) struct name { char bytes[value]; }
+SIZE_TELLS(cframe_size, CFRAME_SIZE);
+SIZE_TELLS(cframe_prev, CFRAME_OFS_PREV);
+SIZE_TELLS(cframe_pc, CFRAME_OFS_PC);
+SIZE_TELLS(cframe_l, CFRAME_OFS_L);
+SIZE_TELLS(cframe_nres, CFRAME_OFS_NRES);
 
 #define OF_G(field) (offsetof(global_State, field))
 #define FROM_G(field) (offsetof(GG_State, field) - offsetof(GG_State, g))
@@ -186,5 +200,9 @@ int main(void)
 	printf("  jit:\n    - { g2disp: %zu, trace: %zu, flags: %zu, param: %zu, penalty: %zu, mcarea: %zu }\n",
 	       FROM_G(dispatch), FROM_G(J.trace), FROM_G(J.flags), FROM_G(J.param), FROM_G(J.penalty),
 	       FROM_G(J.mcarea));
+#if LJ_TARGET_ARM64
+	printf("  cframes:\n    - { size: %d, prev: %d, pc: %d, l: %d, nres: %d }\n",
+	       CFRAME_SIZE, CFRAME_OFS_PREV, CFRAME_OFS_PC, CFRAME_OFS_L, CFRAME_OFS_NRES);
+#endif
 	return 0;
 }

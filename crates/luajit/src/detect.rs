@@ -1,7 +1,7 @@
 //! From the address of a thread to a verified VM. Nothing is guessed: every offset comes from a row
 //! of `layouts.yaml` and is accepted only when live memory agrees.
 
-use crate::layout::{Era, Fixed, Fork, GC32, GC64, eras, gct};
+use crate::layout::{Arch, Era, Fixed, Fork, GC32, GC64, eras, gct};
 use std::ops::Range;
 use upprof_memory::Memory;
 
@@ -190,7 +190,8 @@ fn pick_era(
     let mode = if fixed.ref_size == 8 { "GC64" } else { "GC32" };
     let mut tried = Vec::new();
     let mut fitting: Vec<(bool, Era)> = Vec::new();
-    for era in eras().into_iter().filter(|e| e.gc64 == (fixed.ref_size == 8)) {
+    // The walkers know x86-64's registers and C frame only (probes/bpf/lua.bpf.h).
+    for era in eras(Arch::X86_64).into_iter().filter(|e| e.gc64 == (fixed.ref_size == 8)) {
         match era_fits(mem, fixed, thread, g, &era)? {
             Ok(thread_seen) => fitting.push((thread_seen, era)),
             Err(why) => tried.push(format!("{}: {why}", era.id)),
@@ -285,5 +286,75 @@ impl Vm {
             self.era.since,
             self.dispatch.wrapping_sub(self.g)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use upprof_memory::Snapshot;
+
+    const THREAD: u64 = 0x10_0000;
+    const TEXT: Range<u64> = 0x7f00_0000..0x7f01_0000;
+
+    /// One file, whose unwind table knows one function.
+    struct Code;
+
+    impl CodeMap for Code {
+        fn code_mapping(&self, addr: u64) -> Option<Range<u64>> {
+            TEXT.contains(&addr).then_some(TEXT)
+        }
+
+        fn function(&self, addr: u64) -> Option<Range<u64>> {
+            self.code_mapping(addr)
+        }
+    }
+
+    /// What [`attach`] says of a VM that is laid out so and runs nothing: `cur_L` is null.
+    fn idle(era: &Era, fork: Fork, g2disp: u64) -> Result<Vm, Refusal> {
+        let fixed = if era.gc64 { GC64 } else { GC32 };
+        let size = if fork == Fork::Upstream { fixed.l_size } else { fixed.l_size + 16 };
+        let mut bytes = vec![0; 3 * 4096];
+        let mut put = |at: u64, v: &[u8]| bytes[at as usize..][..v.len()].copy_from_slice(v);
+        let reference = |to: u64| to.to_le_bytes()[..usize::from(fixed.ref_size)].to_vec();
+        put(fixed.gct, &[gct::THREAD]);
+        put(fixed.l_glref, &reference(THREAD + size));
+        put(size + u64::from(era.mainthref), &reference(THREAD));
+        put(size + u64::from(era.vmstate), &(-1_i32).to_le_bytes());
+        for opcode in 0..243 {
+            put(size + g2disp + opcode * 8, &(TEXT.start + opcode * 32).to_le_bytes());
+        }
+        let mut memory = Snapshot::default();
+        memory.insert(THREAD, bytes);
+        attach(&memory, &Code, THREAD, None)
+    }
+
+    /// Each place of a dispatch table that a row knows.
+    fn each(arch: Arch, check: impl Fn(&Era, Result<Vm, Refusal>)) {
+        for era in eras(arch) {
+            for fork in [Fork::Upstream, Fork::Luajit2] {
+                for g2disp in era.g2disp.of(fork) {
+                    check(&era, idle(&era, fork, *g2disp));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_vm_has_the_row_that_knows_its_dispatch_table() {
+        each(Arch::X86_64, |era, vm| assert_eq!(vm.expect("recognised").era, *era));
+    }
+
+    #[test]
+    fn rows_of_arm64_are_no_candidates() {
+        each(Arch::Arm64, |era, vm| match vm {
+            // Both architectures have global_State alike, and some places of the dispatch table in common.
+            Ok(vm) => assert!(eras(Arch::X86_64).contains(&vm.era), "{}", era.id),
+            Err(Refusal::NoEra { tried, .. }) => assert!(!tried.contains(&era.id), "{tried}"),
+            Err(other) => panic!("{}: {other}", era.id),
+        });
+        let newest = eras(Arch::Arm64).pop().expect("a row");
+        let refused = idle(&newest, Fork::Luajit2, newest.g2disp.luajit2[0]);
+        assert!(matches!(refused, Err(Refusal::NoEra { .. })), "{refused:?}");
     }
 }

@@ -28,7 +28,7 @@ pub fn global_number(mem: &dyn Memory, vm: &Vm, path: &[&str]) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::Fork;
-    use crate::layout::{GC64, eras};
+    use crate::layout::{Arch, GC64, eras};
     use upprof_memory::Snapshot;
 
     fn vm() -> Vm {
@@ -36,7 +36,7 @@ mod tests {
             main_thread: 0x1000,
             g: 0x1060,
             fixed: &GC64,
-            era: eras().into_iter().find(|e| e.gc64).expect("a GC64 era"),
+            era: eras(Arch::X86_64).into_iter().find(|e| e.gc64).expect("a GC64 era"),
             fork: Fork::Luajit2,
             dispatch: 0,
             vm_text: 0..0,

@@ -1,8 +1,8 @@
-//! Offsets: what is the same everywhere since 2017, and what `layouts.yaml` says of each era.
+//! Offsets: what is the same everywhere since 2017, and what `layouts.yaml` and `layouts-arm64.yaml` say of each era.
 
 use serde::Deserialize;
 
-/// One era of one mode: a row of `layouts.yaml`.
+/// One era of one mode: a row of `layouts.yaml` or `layouts-arm64.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Era {
@@ -34,6 +34,25 @@ pub struct Era {
     pub g2trace: ByFork,
     /// Known places of `jit_State`'s members.
     pub jit: Vec<JitOffsets>,
+    /// Known layouts of the C frame, of arm64 only: x86-64's has never moved and is compiled into the walkers.
+    #[serde(default)]
+    pub cframes: Vec<CFrame>,
+}
+
+/// What each entry from C into the interpreter leaves on the native stack (lj_frame.h): where it keeps what, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CFrame {
+    /// `CFRAME_SIZE`
+    pub size: u64,
+    /// `SAVE_CFRAME`: the C frame before.
+    pub prev: u64,
+    /// `SAVE_PC`
+    pub pc: u64,
+    /// `SAVE_L`
+    pub l: u64,
+    /// `SAVE_NRES`
+    pub nres: u64,
 }
 
 /// Where `jit_State` (lj_jit.h) keeps what inspectors read, from `global_State`.
@@ -84,16 +103,29 @@ impl ByFork {
     }
 }
 
-/// All eras of both modes.
-///
-/// # Panics
-/// Never in a build whose tests pass: the file is compiled in and parsed by a test.
-#[must_use]
-pub fn eras() -> Vec<Era> {
-    serde_yaml::from_str(include_str!("../layouts.yaml")).expect("layouts.yaml is tested")
+/// What LuaJIT was compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// In both modes.
+    X86_64,
+    /// In GC64 only.
+    Arm64,
 }
 
-/// Offsets that no version since 2017 has changed (lj_obj.h; x86-64), by mode.
+/// All eras of this architecture, in the modes that it has.
+///
+/// # Panics
+/// Never in a build whose tests pass: the files are compiled in and parsed by a test.
+#[must_use]
+pub fn eras(arch: Arch) -> Vec<Era> {
+    let rows = match arch {
+        Arch::X86_64 => include_str!("../layouts.yaml"),
+        Arch::Arm64 => include_str!("../layouts-arm64.yaml"),
+    };
+    serde_yaml::from_str(rows).expect("both files are tested")
+}
+
+/// Offsets that no version since 2017 has changed (lj_obj.h), by mode, on both architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fixed {
     /// Bytes of a GC reference.
@@ -410,26 +442,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_data_file_parses_and_its_rows_make_sense() {
-        let all = eras();
-        assert_eq!(all.iter().filter(|e| e.gc64).count(), 4);
-        assert_eq!(all.iter().filter(|e| !e.gc64).count(), 5);
-        for e in &all {
-            let step: u64 = if e.gc64 { 8 } else { 4 };
-            // lj_obj.h: `GCRef cur_L; MRef jit_base;` follow each other in every version.
-            assert_eq!(u64::from(e.jit_base), u64::from(e.cur_l) + step, "{}", e.id);
-            assert!(!e.g2disp.upstream.is_empty() && !e.g2disp.luajit2.is_empty(), "{}", e.id);
-            // GG_State starts with the main thread; J lies between g and the dispatch table.
-            for fork in [Fork::Upstream, Fork::Luajit2] {
-                assert!(e.g2trace.of(fork).iter().max() < e.g2disp.of(fork).iter().min(), "{}", e.id);
-                for disp in e.g2disp.of(fork) {
-                    assert!(e.jit.iter().any(|j| j.g2disp == *disp), "{}: no jit row for {disp}", e.id);
-                }
+    fn the_data_files_parse_and_their_rows_make_sense() {
+        let (own, arm64) = (eras(Arch::X86_64), eras(Arch::Arm64));
+        assert_eq!(own.iter().filter(|e| e.gc64).count(), 4);
+        assert_eq!(own.iter().filter(|e| !e.gc64).count(), 6);
+        assert!(own.iter().all(|e| e.cframes.is_empty()));
+        for e in own.iter().chain(&arm64) {
+            makes_sense(e);
+        }
+    }
+
+    fn makes_sense(e: &Era) {
+        let step: u64 = if e.gc64 { 8 } else { 4 };
+        // lj_obj.h: `GCRef cur_L; MRef jit_base;` follow each other in every version.
+        assert_eq!(u64::from(e.jit_base), u64::from(e.cur_l) + step, "{}", e.id);
+        assert!(!e.g2disp.upstream.is_empty() && !e.g2disp.luajit2.is_empty(), "{}", e.id);
+        // GG_State starts with the main thread; J lies between g and the dispatch table.
+        for fork in [Fork::Upstream, Fork::Luajit2] {
+            assert!(e.g2trace.of(fork).iter().max() < e.g2disp.of(fork).iter().min(), "{}", e.id);
+            for disp in e.g2disp.of(fork) {
+                assert!(e.jit.iter().any(|j| j.g2disp == *disp), "{}: no jit row for {disp}", e.id);
             }
-            for j in &e.jit {
-                // lj_jit.h: 15 parameters, exit stub groups, 64 penalty slots, machine code areas.
-                let ordered = j.flags < j.trace && j.trace < j.param && j.param + 60 <= j.penalty;
-                assert!(ordered && j.penalty + 64 * step < j.mcarea && j.mcarea + 40 <= j.g2disp, "{j:?}");
+        }
+        for j in &e.jit {
+            // lj_jit.h: 15 parameters, exit stub groups, 64 penalty slots, machine code areas.
+            let ordered = j.flags < j.trace && j.trace < j.param && j.param + 60 <= j.penalty;
+            assert!(ordered && j.penalty + 64 * step < j.mcarea && j.mcarea + 40 <= j.g2disp, "{j:?}");
+        }
+    }
+
+    /// lj_obj.h: no member of `global_State` depends on the architecture but by the size of references.
+    #[test]
+    fn an_era_of_arm64_has_the_global_state_of_gc64() {
+        let gc64: Vec<Era> = eras(Arch::X86_64).into_iter().filter(|e| e.gc64).collect();
+        let arm64 = eras(Arch::Arm64);
+        assert_eq!(arm64.len(), gc64.len());
+        for (own, e) in arm64.into_iter().zip(gc64) {
+            let id = e.id.replace("gc64", "arm64");
+            let Era { g2disp, g2trace, jit, cframes, .. } = own.clone();
+            assert_eq!(own, Era { id, g2disp, g2trace, jit, cframes, ..e });
+        }
+    }
+
+    /// lj_frame.h: `SAVE_CFRAME`, `SAVE_PC` and `SAVE_L` follow each other in both layouts.
+    #[test]
+    fn c_frames_of_arm64_make_sense() {
+        for e in eras(Arch::Arm64) {
+            assert!(!e.cframes.is_empty(), "{}", e.id);
+            for f in e.cframes {
+                assert!(f.pc == f.prev + 8 && f.l == f.pc + 8, "{}: {f:?}", e.id);
+                assert!(f.l < f.nres && f.nres < f.size, "{}: {f:?}", e.id);
             }
         }
     }

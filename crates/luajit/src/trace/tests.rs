@@ -2,7 +2,7 @@
 
 use super::{Inlined, Jit, Misfit, NoSites, Sites, Trace};
 use crate::Vm;
-use crate::layout::{Fixed, Fork, GC32, GC64, eras};
+use crate::layout::{Arch, Fixed, Fork, GC32, GC64, eras};
 use upprof_memory::Snapshot;
 
 const BASE: u64 = 0x1_0000;
@@ -48,7 +48,7 @@ impl Image {
     fn new(fixed: &'static Fixed) -> Self {
         let gc64 = fixed.ref_size == 8;
         let id = if gc64 { "gc64-2020-09" } else { "gc32-2021-06" };
-        let era = eras().into_iter().find(|e| e.id == id).expect("in the table");
+        let era = eras(Arch::X86_64).into_iter().find(|e| e.id == id).expect("in the table");
         let vm = Vm {
             main_thread: G - 112,
             g: G,
