@@ -103,6 +103,11 @@ impl ByFork {
     }
 }
 
+/// A number as memory has it, lowest byte first; of 8 bytes at most.
+pub(crate) fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// What LuaJIT was compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {

@@ -1,8 +1,8 @@
 //! All that upprof knows of LuaJIT's memory.
 //!
-//! Owns: the offsets of every era (`layouts.yaml`, `layouts-arm64.yaml`), the detection of mode and layout checked against
-//! live memory ([`attach`]), prototypes and their lines, traces, the names of builtins, and the
-//! parsing of Lua source for the name at a definition site. It reads through
+//! Owns: the offsets of every era (`layouts.yaml`, `layouts-arm64.yaml`), the detection of mode and
+//! layout checked against live memory ([`attach`]), prototypes and their lines, traces, the names of
+//! builtins, and the parsing of Lua source for the name at a definition site. It reads through
 //! [`upprof_memory::Memory`] only, opens no file and never writes. What cannot be verified is
 //! refused with the check that failed.
 

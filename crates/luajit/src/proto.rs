@@ -2,6 +2,7 @@
 
 use crate::Vm;
 use crate::bytecode::Body;
+use crate::layout::little_endian;
 use crate::source::Shape;
 use std::cell::OnceCell;
 use upprof_memory::{Memory, ReadError};
@@ -277,13 +278,12 @@ impl Proto {
             _ => 4,
         };
         let (at, len) = (i * width, (self.sizebc as usize - 1) * width);
-        let little_endian = |entry: &[u8]| entry.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte));
         if len > MAX_TABLE {
             let entry = mem.bytes(table.wrapping_add(at as u64), width, width).ok()?;
-            return Some(little_endian(&entry));
+            return Some(little_endian(&entry) as u32);
         }
         let read = self.line_table.get_or_init(|| mem.bytes(table, len, len).unwrap_or_default());
-        read.get(at..at + width).map(little_endian)
+        read.get(at..at + width).map(|entry| little_endian(entry) as u32)
     }
 }
 

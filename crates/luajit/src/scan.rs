@@ -1,7 +1,7 @@
 //! VMs that nobody points at: a main thread by what it looks like in memory. For processes without nginx's
 //! symbols; what is found is no more than a candidate for [`crate::attach`].
 
-use crate::layout::{Fixed, GC32, GC64, gct};
+use crate::layout::{Fixed, GC32, GC64, gct, little_endian};
 use std::ops::Range;
 use upprof_memory::Memory;
 
@@ -50,7 +50,7 @@ fn looks_like(fixed: &Fixed, object: &[u8], at: u64) -> bool {
         return false;
     }
     let Some(reference) = object.get(glref..glref + usize::from(fixed.ref_size)) else { return false };
-    let g = reference.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let g = little_endian(reference);
     fixed.fork(g.wrapping_sub(at)).is_some()
 }
 

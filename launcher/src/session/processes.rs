@@ -302,6 +302,7 @@ impl Processes {
 
     /// Puts what runs in compiled code into a stack, and reads everything that it points at.
     pub(super) fn place(&mut self, stack: &mut RawStack) {
+        self.book.traces.begin_round();
         self.book.traces.place(stack.pid, &mut stack.frames);
         let space = self.spaces.get(&stack.pid);
         stack.frames.iter().for_each(|frame| self.book.observe(stack.pid, *frame, space));

@@ -88,7 +88,7 @@ pub(super) fn sample(
     begun: Instant,
 ) -> Result<Taken, Failure> {
     let per_second = samples_per_second(u64::from(plan.frequency_hz));
-    let mut probe = Probe::load(processes.capacity(distinct_stacks(plan), per_second))?;
+    let mut probe = Probe::load(processes.capacity(distinct_stacks(plan.duration, per_second), per_second))?;
     probe.follow();
     processes.describe_all(&mut probe)?;
     follow_up(target, processes, &mut probe)?;
@@ -141,12 +141,11 @@ pub(super) fn samples_per_second(frequency_hz: u64) -> u32 {
 }
 
 /// Room for one stack a sample, within reason; the kernel sends the rest one by one.
-fn distinct_stacks(plan: &Plan) -> u32 {
+fn distinct_stacks(duration: Option<Duration>, samples_per_second: u32) -> u32 {
     const MIN: u32 = 4096;
     const MAX: u32 = 1 << 17;
-    let seconds = plan.duration.map_or(u64::from(MAX), |d| d.as_secs() + 1);
-    let per_second = samples_per_second(u64::from(plan.frequency_hz));
-    let samples = seconds.saturating_mul(u64::from(per_second));
+    let seconds = duration.map_or(u64::from(MAX), |d| d.as_secs() + 1);
+    let samples = seconds.saturating_mul(u64::from(samples_per_second));
     u32::try_from(samples).unwrap_or(MAX).clamp(MIN, MAX)
 }
 

@@ -246,14 +246,14 @@ impl Oracle<'_> {
             Met::Unknown if jit_base != 0 => jit_base,
             Met::Unknown => thread.base,
             Met::Interpreter { leaf: in_interpreter } => {
-                let rdx = if in_interpreter { regs[reg::RDX] } else { None };
-                let candidates = [rdx, regs[reg::RBP], Some(thread.base)];
-                let (base, mut proof) = self.by_pc(regs[reg::RBX], &candidates, thread);
                 // The interpreter leaves lua_State.base behind, and recursion may have put a frame of the
-                // same function there.
-                if in_interpreter && !candidates[..2].contains(&Some(base)) {
-                    proof = Proof::None;
-                }
+                // same function there: in it only registers prove a leaf.
+                let (rdx, stored) = match in_interpreter {
+                    true => (regs[reg::RDX], None),
+                    false => (None, Some(thread.base)),
+                };
+                let candidates = [rdx, regs[reg::RBP], stored];
+                let (base, proof) = self.by_pc(regs[reg::RBX], &candidates, thread);
                 leaf.proof = proof;
                 base
             }

@@ -2,6 +2,7 @@
 
 use super::{Trace, some_reference};
 use crate::Vm;
+use crate::layout::little_endian;
 use std::ops::Range;
 use upprof_memory::Memory;
 
@@ -55,8 +56,7 @@ impl Jit {
         let Some(TraceList { array, size }) = self.list(mem) else { return Vec::new() };
         let bytes = size.min(MAX_TRACES) as usize * one;
         let Ok(entries) = mem.bytes(array, bytes, bytes) else { return Vec::new() };
-        let entry = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let numbered = entries.chunks_exact(one).map(entry).zip(0..).skip(1);
+        let numbered = entries.chunks_exact(one).map(little_endian).zip(0..).skip(1);
         numbered
             .filter(|(at, _)| *at != 0)
             .filter_map(|(at, number)| Trace::read(mem, vm, at, number))

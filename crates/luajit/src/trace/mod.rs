@@ -11,7 +11,7 @@ pub use snapshot::{Inlined, Misfit, NoSites, Site, Sites};
 
 use crate::Vm;
 use crate::detect::reference;
-use crate::layout::gct;
+use crate::layout::{gct, little_endian};
 use upprof_memory::Memory;
 
 /// A compiled trace: its `GCtrace`. Two reads that are equal are of the same trace, for all that is used of
@@ -65,7 +65,7 @@ impl Trace {
         let header = mem.bytes(at, usize::try_from(f.tr_root + 2).ok()?, LARGEST).ok()?;
         let word = |at: u64, n: usize| -> u64 {
             let at = at as usize;
-            header[at..at + n].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+            little_endian(&header[at..at + n])
         };
         let small = |at: u64| word(at, 4) as u32;
         if header[usize::try_from(f.gct).ok()?] != gct::TRACE || word(f.tr_traceno, 2) != u64::from(number) {
