@@ -59,6 +59,7 @@ fn compile(source: &str, skeleton: &Path) {
         // of clang changes between versions, so it is pinned.
         .clang_args([
             "-mcpu=v3",
+            "-fno-unroll-loops",
             "-Wall",
             "-Wextra",
             "-Werror",

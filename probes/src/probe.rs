@@ -34,7 +34,7 @@ pub struct Capacity {
 }
 
 /// Size of the ring buffer: a power of two that holds new stacks of two seconds. User space fetches them
-/// every 100 ms, but may have to wait for a CPU. No larger than needed: a sample writes to memory that is
+/// every 200 ms, but may have to wait for a CPU. No larger than needed: a sample writes to memory that is
 /// cold by the time the ring comes round to it again.
 fn ring_bytes(samples_per_second: u32) -> u32 {
     const SECONDS: u32 = 2;

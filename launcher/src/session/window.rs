@@ -13,10 +13,9 @@ use upprof_probes::{COUNTERS, Event, Finished, Probe, ProbeError, ProcessChange,
 use upprof_profile::Severity;
 use upprof_stacks::Recording;
 
-/// How often new stacks are fetched: long enough to cost little, short enough that the prototypes
-/// they point at still live.
-const POLL: Duration = Duration::from_millis(100);
-const REDRAW: Duration = Duration::from_millis(250);
+/// How often new stacks are fetched: long enough to cost little (what is read of traces serves all stacks
+/// of one fetch), short enough that the prototypes they point at still live.
+const POLL: Duration = Duration::from_millis(200);
 
 /// Ctrl-C and SIGTERM: the first ends the window, the second ends the process with 130.
 pub(crate) struct Signals(Arc<AtomicBool>);
@@ -165,7 +164,6 @@ impl Window<'_> {
         progress: &Progress,
         from: Instant,
     ) -> Result<End, Failure> {
-        let mut drawn = Duration::ZERO;
         loop {
             let elapsed = from.elapsed();
             let left = match plan.duration {
@@ -180,8 +178,7 @@ impl Window<'_> {
             if !self.processes.any_alive() {
                 return Ok(End::TargetGone);
             }
-            if progress.visible() && elapsed - drawn >= REDRAW {
-                drawn = elapsed;
+            if progress.visible() {
                 let (samples, lost) = live_numbers(&self.probe);
                 progress.update(elapsed, samples, lost);
             }
