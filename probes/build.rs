@@ -57,6 +57,7 @@ fn compile(source: &str, skeleton: &Path) {
         .clang(clang())
         // v3 (kernel 5.1) has 32-bit compares, which keep the verifier's work small; the default
         // of clang changes between versions, so it is pinned.
+        // A sample finds the program's code cold: unrolled loops are more lines to fetch than they save.
         .clang_args([
             "-mcpu=v3",
             "-fno-unroll-loops",

@@ -300,7 +300,8 @@ impl Processes {
         }
     }
 
-    /// Puts what runs in compiled code into a stack, and reads everything that it points at.
+    /// Puts what runs in compiled code into a stack, and reads everything that it points at: for a stack that
+    /// was not fetched with others, so nothing read for an earlier one serves it.
     pub(super) fn place(&mut self, stack: &mut RawStack) {
         self.book.traces.begin_round();
         self.book.traces.place(stack.pid, &mut stack.frames);

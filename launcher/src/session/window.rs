@@ -16,6 +16,9 @@ use upprof_stacks::Recording;
 /// How often new stacks are fetched: long enough to cost little (what is read of traces serves all stacks
 /// of one fetch), short enough that the prototypes they point at still live.
 const POLL: Duration = Duration::from_millis(200);
+/// A target that starts and ends processes wakes us up more often than that; the bar's numbers take a
+/// system call each.
+const REDRAW: Duration = POLL;
 
 /// Ctrl-C and SIGTERM: the first ends the window, the second ends the process with 130.
 pub(crate) struct Signals(Arc<AtomicBool>);
@@ -164,6 +167,7 @@ impl Window<'_> {
         progress: &Progress,
         from: Instant,
     ) -> Result<End, Failure> {
+        let mut drawn = Duration::ZERO;
         loop {
             let elapsed = from.elapsed();
             let left = match plan.duration {
@@ -178,7 +182,8 @@ impl Window<'_> {
             if !self.processes.any_alive() {
                 return Ok(End::TargetGone);
             }
-            if progress.visible() {
+            if progress.visible() && elapsed - drawn >= REDRAW {
+                drawn = elapsed;
                 let (samples, lost) = live_numbers(&self.probe);
                 progress.update(elapsed, samples, lost);
             }
