@@ -16,7 +16,7 @@
 #include "lj_jit.h"
 #include "lj_dispatch.h"
 
-/* src/layout.rs (Fixed) and probes/bpf/lua.bpf.h have these numbers. */
+/* src/layout.rs (Fixed) and probes/bpf/{objects,leaf}.bpf.h have these numbers. */
 #define FIXED(what, gc64, gc32) _Static_assert((what) == (LJ_GC64 ? (gc64) : (gc32)), #what)
 #define AT(type, field, gc64, gc32) FIXED(offsetof(type, field), gc64, gc32)
 

@@ -132,7 +132,7 @@ UPPROF_ASSERT(sizeof(struct mapping) == 40);
 
 /*
  * Where things are in one LuaJIT build. What is the same in every version since 2017 (lua_State,
- * GCfunc, GCproto, the C frame: docs/luajit.md 3.1 and 3.4) is in lua.bpf.h, for both modes.
+ * GCfunc, GCproto, the C frame: docs/luajit.md 3.1 and 3.4) is in objects.bpf.h and leaf.bpf.h.
  */
 struct lua_layout {
 	u16 gc64;       /* 1: GC64 (and FR2 frames); 0: GC32 */

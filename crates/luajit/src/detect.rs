@@ -190,7 +190,7 @@ fn pick_era(
     let mode = if fixed.ref_size == 8 { "GC64" } else { "GC32" };
     let mut tried = Vec::new();
     let mut fitting: Vec<(bool, Era)> = Vec::new();
-    // The walkers know x86-64's registers and C frame only (probes/bpf/lua.bpf.h).
+    // The walkers know x86-64's registers and C frame only (probes/bpf/leaf.bpf.h).
     for era in eras(Arch::X86_64).into_iter().filter(|e| e.gc64 == (fixed.ref_size == 8)) {
         match era_fits(mem, fixed, thread, g, &era)? {
             Ok(thread_seen) => fitting.push((thread_seen, era)),
